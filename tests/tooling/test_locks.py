@@ -1,0 +1,77 @@
+"""The locks and pyproject.toml say the same, for every Python and system the project runs on."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+import tomli
+from packaging.requirements import Requirement
+
+from support.tiny_project import ROOT
+
+PROJECT = tomli.loads(ROOT.joinpath("pyproject.toml").read_text(encoding="utf-8"))
+GROUPS = PROJECT["dependency-groups"]
+AT_RUN_TIME = (
+    PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["aws"]
+)
+DIRECT = {
+    "requirements.lock": AT_RUN_TIME + GROUPS["build"],
+    "requirements-dev.lock": AT_RUN_TIME
+    + GROUPS["build"]
+    + [entry for entry in GROUPS["dev"] if isinstance(entry, str)],
+}
+MACHINES = [
+    {"python_version": version, "python_full_version": f"{version}.1", **system}
+    for version, system in itertools.product(
+        ["3.10", "3.11", "3.12", "3.13", "3.14"],
+        [
+            {"sys_platform": "linux", "platform_machine": "x86_64"},
+            {"sys_platform": "linux", "platform_machine": "aarch64"},
+            {"sys_platform": "darwin", "platform_machine": "x86_64"},
+            {"sys_platform": "darwin", "platform_machine": "arm64"},
+        ],
+    )
+]
+
+
+def text_of(lock: str) -> str:
+    return ROOT.joinpath(lock).read_text(encoding="utf-8")
+
+
+def pins(lock: str) -> list[Requirement]:
+    return [Requirement(line) for line in re.findall(r"^(\w.*==.*?) \\$", text_of(lock), re.M)]
+
+
+def pinned_on(machine: dict[str, str], lock: str) -> Iterator[tuple[str, str]]:
+    for pin in pins(lock):
+        if pin.marker is None or pin.marker.evaluate(machine):
+            yield pin.name, str(pin.specifier).removeprefix("==")
+
+
+@pytest.mark.parametrize("lock", DIRECT)
+def test_every_requirement_is_pinned_once_to_a_version_it_allows(lock: str):
+    for machine in MACHINES:
+        found = list(pinned_on(machine, lock))
+        versions = dict(found)
+        assert len(versions) == len(found), machine
+        for requirement in map(Requirement, DIRECT[lock]):
+            version = versions.get(requirement.name, "nothing")
+            assert requirement.specifier.contains(version), (requirement, version, machine)
+
+
+def test_the_test_tools_leave_the_run_time_pins_alone():
+    for machine in MACHINES:
+        run_time, tests = (dict(pinned_on(machine, lock)) for lock in DIRECT)
+        assert run_time.items() <= tests.items(), machine
+
+
+@pytest.mark.parametrize("lock", DIRECT)
+def test_a_lock_holds_pins_and_hashes_and_names_no_index(lock: str):
+    text = text_of(lock)
+    pin_or_hash = re.compile(r"\w\S*==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    assert [line for line in lines if not pin_or_hash.fullmatch(line)] == []
+    assert "://" not in text
