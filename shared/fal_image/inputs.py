@@ -1,0 +1,117 @@
+"""What callers may send, checked before anything costs money. Pure: bytes in, values out.
+
+Knows our own fields; what a model takes is the catalog's business, and a field nobody knows is
+passed on to the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from .errors import DatabaseRequired, InvalidInput, InvalidJson
+
+MAX_LINKS = 50
+
+_MODEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
+_OURS = frozenset({"model", "maxAge", "transforms", "aiLabel", "webhookUrl", "reuse"})
+# fal would answer with data URIs instead of files; we copy files, so this is ours to decide.
+_NOT_FORWARDED = frozenset({"sync_mode"})
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to generate: `arguments` are the model's own fields, the prompt among them."""
+
+    model: str
+    arguments: dict[str, object]
+    max_age_s: int | None = None
+
+    @property
+    def prompt(self) -> str | None:
+        prompt = self.arguments.get("prompt")
+        return prompt if isinstance(prompt, str) and prompt.strip() else None
+
+
+@dataclass(frozen=True)
+class LinkOrder:
+    file_ids: tuple[str, ...]
+    max_age_s: int | None
+    is_single: bool
+
+
+def parse_object(body: bytes) -> dict[str, object]:
+    """The JSON object of a body; an empty body is an empty object. Raises InvalidJson."""
+    if not body.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"The body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidJson(f"The body is a JSON {_kind(value)}, not an object")
+    return value
+
+
+def parse_order(
+    body: Mapping[str, object], *, default_model: str, aliases: Mapping[str, str]
+) -> Order:
+    """An order out of the body of a generate request. Raises AppError naming the field."""
+    model = body.get("model")
+    if model is None:
+        model = default_model
+    if not isinstance(model, str):
+        raise field_error("model", f"must be a model id, not a {_kind(model)}")
+    model = aliases.get(model, model)
+    if not _MODEL.fullmatch(model) or len(model) > 200:
+        raise field_error("model", "must be a model id such as fal-ai/flux/schnell")
+    _refuse_what_is_not_here(body)
+    arguments = {
+        name: value
+        for name, value in body.items()
+        if name not in _OURS and name not in _NOT_FORWARDED
+    }
+    return Order(model, arguments, _max_age(body))
+
+
+def parse_links(body: Mapping[str, object]) -> LinkOrder:
+    """The file ids that links are wanted for. Raises InvalidInput."""
+    single, several = body.get("fileID"), body.get("fileIDs")
+    if several is None and isinstance(single, str):
+        return LinkOrder((single,), _max_age(body), is_single=True)
+    if not isinstance(several, list) or not several or len(several) > MAX_LINKS:
+        raise field_error("fileIDs", f"must be a list of 1 to {MAX_LINKS} file ids")
+    if not all(isinstance(file_id, str) for file_id in several):
+        raise field_error("fileIDs", "must hold strings only")
+    return LinkOrder(tuple(several), _max_age(body), is_single=False)
+
+
+def field_error(field: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{field} {message}", fields=[{"field": field, "message": message}])
+
+
+def _refuse_what_is_not_here(body: Mapping[str, object]) -> None:
+    """Fields with a meaning of ours that this version cannot keep are never silently dropped."""
+    for name in ("transforms", "aiLabel"):
+        if body.get(name) is not None:
+            raise field_error(name, "is not available in this version: leave it out")
+    wanted = [name for name in ("webhookUrl", "reuse") if body.get(name) not in (None, False)]
+    if wanted:
+        raise DatabaseRequired(f"{wanted[0]} needs a database")
+
+
+def _max_age(body: Mapping[str, object]) -> int | None:
+    value = body.get("maxAge")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise field_error("maxAge", "must be a whole number of seconds, 1 or more")
+    return value
+
+
+def _kind(value: object) -> str:
+    kinds = {list: "list", str: "string", bool: "boolean", int: "number", float: "number"}
+    return "null" if value is None else kinds.get(type(value), "object")

@@ -1,0 +1,200 @@
+"""What every entrance is turned into and what every answer is turned out of.
+
+Plain values: a Request, a Response, problem bodies (RFC 9457) and the event-stream codec.
+Refuses to know which cloud it is on and what the routes do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import AppError
+
+PlatformName = Literal["aws", "cloudbase", "wsgi", "direct"]
+
+# The body of an answer is bytes, or an iterator of chunks for whoever can stream them.
+Body = bytes | Iterator[bytes]
+
+
+class Headers:
+    """HTTP headers as they came: names match in any case, repeated ones are kept in order."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple((name.lower(), value) for name, value in pairs)
+
+    def get(self, name: str) -> str | None:
+        """The header's values joined by ", " (RFC 9110, field order), None when it is absent."""
+        values = self.get_all(name)
+        return ", ".join(values) if values else None
+
+    def get_all(self, name: str) -> list[str]:
+        wanted = name.lower()
+        return [value for key, value in self._pairs if key == wanted]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._pairs)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self.get_all(name))
+
+    def __repr__(self) -> str:
+        return f"Headers({[name for name, _ in self._pairs]})"  # values may be secrets
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What only the platform knows of one invocation; nothing here comes from the caller.
+
+    `ends_at` is when the invocation is killed, on `time.monotonic`'s scale; `gateway_s` how long
+    the entrance in front waits for an answer. `caller` is an identity the platform vouches for.
+    """
+
+    name: PlatformName
+    request_id: str
+    client_ip: str | None = None
+    ends_at: float | None = None
+    gateway_s: float | None = None
+    public_url: str | None = None
+    caller: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to a route. `path` starts with "/", is percent-decoded and has lost the
+    platform's stage; `query` keeps repeated keys in order."""
+
+    method: str
+    path: str
+    platform: Platform
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
+
+    def query_value(self, name: str) -> str | None:
+        """The first value of a query key, None when it is absent."""
+        return next((value for key, value in self.query if key == name), None)
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    body: Body = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def with_headers(self, *pairs: tuple[str, str]) -> Response:
+        return Response(self.status, self.body, self.headers + pairs)
+
+    def read(self) -> bytes:
+        """The whole body; for platforms that cannot stream. Reading an iterator empties it."""
+        return self.body if isinstance(self.body, bytes) else b"".join(self.body)
+
+
+# What turns a Request into a Response: the app, and whatever is wrapped around it.
+App = Callable[[Request], Response]
+
+
+def json_response(
+    status: int, value: object, *headers: tuple[str, str], media_type: str = "application/json"
+) -> Response:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(status, body, (("content-type", media_type), *headers))
+
+
+def problem(error: AppError, request_id: str) -> dict[str, object]:
+    """The members of an error answer: RFC 9457's, the recipe's `error` and `message`, ours."""
+    members: dict[str, object] = {
+        "type": f"docs/errors.md#{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "error": error.code,
+        "message": error.detail,
+        "requestId": request_id,
+        "retryable": error.retryable,
+        "hint": error.hint,
+    }
+    return members | error.extensions
+
+
+def problem_response(error: AppError, request_id: str) -> Response:
+    return json_response(
+        error.status,
+        problem(error, request_id),
+        ("cache-control", "no-store"),
+        *error.headers,
+        media_type="application/problem+json",
+    )
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    data: str
+    name: str = "message"
+    id: str | None = None
+
+
+def encode_event(event: Event) -> bytes:
+    lines = [] if event.name == "message" else [f"event: {event.name}"]
+    if event.id is not None:
+        lines.append(f"id: {event.id}")
+    lines += [f"data: {line}" for line in event.data.split("\n")]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def encode_comment(text: str = "") -> bytes:
+    """A line that readers skip; it keeps a silent connection open."""
+    return f": {text}\n\n".encode()
+
+
+def decode_events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Events out of a byte stream, each as soon as its blank line is there.
+
+    Follows the parsing rules of the HTML standard, "Server-sent events": any line ending,
+    comments dropped, an event cut by the end of the stream dropped.
+    """
+    data: list[str] = []
+    name, event_id = "message", None
+    for line in _lines(chunks):
+        if not line:
+            if data:
+                yield Event("\n".join(data), name, event_id)
+            data, name = [], "message"
+            continue
+        key, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if key == "data":
+            data.append(value)
+        elif key == "event":
+            name = value or "message"
+        elif key == "id":
+            event_id = value
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        # A "\r" at the very end may be the first half of "\r\n": wait for what follows it.
+        tail = b"\r" if rest.endswith(b"\r") else b""
+        lines = rest[: len(rest) - len(tail)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *whole, rest = lines.split(b"\n")
+        rest += tail
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+    if rest.endswith(b"\r"):
+        yield rest[:-1].decode("utf-8", "replace")
+
+
+def header_map(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """One value per name, later ones joined by ", ": for platforms that take only a dict."""
+    merged: dict[str, str] = {}
+    for name, value in headers:
+        merged[name] = f"{merged[name]}, {value}" if name in merged else value
+    return merged

@@ -1,0 +1,129 @@
+import pytest
+
+from fal_image.settings import Settings, load
+
+SHA = "ab" * 32
+
+
+def problems_of(**environ: str) -> tuple[str, ...]:
+    return load(environ).problems
+
+
+def test_an_empty_environment_has_the_documented_defaults_and_no_problem():
+    assert load({}) == Settings()
+
+
+def test_every_setting_is_read():
+    settings = load(
+        {
+            "FAL_KEY": "id:secret",
+            "FAL_IMAGE_STORAGE_URL": "s3://bucket/pictures",
+            "FAL_IMAGE_DATABASE_URL": "dynamodb://jobs",
+            "FAL_IMAGE_PUBLIC_URL": "https://example.com/gen/",
+            "FAL_IMAGE_SECRET": "a" * 32 + "," + "b" * 32,
+            "FAL_IMAGE_API_KEYS": f"web={SHA}, web={SHA.upper()}",
+            "FAL_IMAGE_ALLOW_ANONYMOUS": "1",
+            "FAL_IMAGE_MODELS": "fal-ai/flux/*",
+            "FAL_IMAGE_DEFAULT_MODEL": "fal-ai/flux/dev",
+            "FAL_IMAGE_MODEL_ALIASES": "fast=fal-ai/flux/schnell",
+            "FAL_IMAGE_CORS_ORIGINS": "https://a.example, http://localhost:3000",
+            "FAL_IMAGE_LINK_TTL_S": "60",
+            "FAL_IMAGE_LINK_BASE_URL": "https://cdn.example.com/",
+            "FAL_IMAGE_MAX_IMAGE_BYTES": "1000",
+            "FAL_IMAGE_MAX_WAIT_S": "20",
+            "FAL_IMAGE_FETCH_HOSTS": "cdn.example.com,*.example.org",
+            "FAL_IMAGE_BASE_PATH": "/prod/",
+            "FAL_IMAGE_LOG_LEVEL": "debug",
+            "FAL_IMAGE_EMULATOR_URL": "http://127.0.0.1:9001/",
+        }
+    )
+    assert settings == Settings(
+        fal_key="id:secret",
+        storage_url="s3://bucket/pictures",
+        database_url="dynamodb://jobs",
+        public_url="https://example.com/gen",
+        secrets=("a" * 32, "b" * 32),
+        api_keys=(("web", SHA), ("web", SHA)),
+        allow_anonymous=True,
+        models=("fal-ai/flux/*",),
+        default_model="fal-ai/flux/dev",
+        model_aliases=(("fast", "fal-ai/flux/schnell"),),
+        cors_origins=("https://a.example", "http://localhost:3000"),
+        link_ttl_s=60,
+        link_base_url="https://cdn.example.com",
+        max_image_bytes=1000,
+        max_wait_s=20,
+        fetch_hosts=("cdn.example.com", "*.example.org"),
+        base_path="/prod",
+        log_level="DEBUG",
+        emulator_url="http://127.0.0.1:9001",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FAL_KEY", "no-colon"),
+        ("FAL_IMAGE_DATABASE_URL", "mysql://db"),
+        ("FAL_IMAGE_PUBLIC_URL", "http://example.com"),
+        ("FAL_IMAGE_PUBLIC_URL", "https://user@example.com"),
+        ("FAL_IMAGE_PUBLIC_URL", "https://[::1"),
+        ("FAL_IMAGE_SECRET", "short"),
+        ("FAL_IMAGE_API_KEYS", "web=plain-key"),
+        ("FAL_IMAGE_API_KEYS", SHA),
+        ("FAL_IMAGE_ALLOW_ANONYMOUS", "yes"),
+        ("FAL_IMAGE_MODELS", "fal-ai/flux?"),
+        ("FAL_IMAGE_DEFAULT_MODEL", "schnell"),
+        ("FAL_IMAGE_DEFAULT_MODEL", "fal-ai/../x"),
+        ("FAL_IMAGE_MODEL_ALIASES", "fast"),
+        ("FAL_IMAGE_CORS_ORIGINS", "*"),
+        ("FAL_IMAGE_CORS_ORIGINS", "https://example.com/page"),
+        ("FAL_IMAGE_LINK_TTL_S", "3601"),
+        ("FAL_IMAGE_LINK_TTL_S", "1e3"),
+        ("FAL_IMAGE_LINK_BASE_URL", "ftp://example.com"),
+        ("FAL_IMAGE_MAX_IMAGE_BYTES", "-1"),
+        ("FAL_IMAGE_MAX_WAIT_S", "0"),
+        ("FAL_IMAGE_FETCH_HOSTS", "https://example.com"),
+        ("FAL_IMAGE_FETCH_HOSTS", "*"),
+        ("FAL_IMAGE_BASE_PATH", "prod"),
+        ("FAL_IMAGE_LOG_LEVEL", "LOUD"),
+        ("FAL_IMAGE_EMULATOR_URL", "http://example.com:9001"),
+        ("FAL_IMAGE_EMULATOR_URL", "https://127.0.0.1:9001"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_a_problem_that_names_its_setting(name: str, value: str):
+    (problem,) = problems_of(**{name: value})
+    assert problem.startswith(f"{name}: ")
+
+
+def test_an_unknown_setting_of_ours_is_a_problem():
+    assert problems_of(FAL_IMAGE_STORAGE="s3://x", FAL_IMAGE_URL="https://x") == (
+        "FAL_IMAGE_STORAGE: there is no such setting; see docs/settings.md",
+    )
+
+
+def test_a_problem_never_repeats_the_value():
+    (problem,) = problems_of(FAL_IMAGE_SECRET="canary-too-short")
+    assert "canary" not in problem
+
+
+def test_blank_means_unset():
+    assert load({"FAL_IMAGE_LINK_TTL_S": "  ", "FAL_KEY": ""}) == Settings()
+
+
+def test_the_two_part_key_is_joined_and_the_whole_key_wins():
+    parts = {"FAL_KEY_ID": "a", "FAL_KEY_SECRET": "b"}
+    assert load(parts).fal_key == "a:b"
+    assert load(parts | {"FAL_KEY": "c:d"}).fal_key == "c:d"
+
+
+def test_secrets_are_not_in_the_repr():
+    settings = load(
+        {
+            "FAL_KEY": "canary:canary",
+            "FAL_IMAGE_SECRET": "canary" * 6,
+            "FAL_IMAGE_API_KEYS": f"web={SHA}",
+        }
+    )
+    assert "canary" not in repr(settings)
+    assert SHA not in repr(settings)
