@@ -1,0 +1,164 @@
+"""Which storage FAL_IMAGE_STORAGE_URL means, and opening it.
+
+`parse` reads the address and touches nothing; `open_storage` imports the chosen storage only, so
+that no start pays for a vendor's library it does not use.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Literal
+from urllib.parse import unquote
+
+from .base import ObjectStorage, check_key
+
+DEFAULT_PREFIX = "ai-images"
+MAX_PREFIX_CHARS = 512  # leaves room for date, job and extension under the limit of a key
+
+# AWS S3 guide, "General purpose bucket naming rules"
+_BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_IP_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
+_REGION = re.compile(r"[a-z0-9-]{2,32}")
+
+
+@dataclass(frozen=True)
+class S3Config:
+    """A bucket; region and endpoint come from the environment when it is opened."""
+
+    scheme: ClassVar[Literal["s3"]] = "s3"
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """A directory of this machine, absolute; it is made with the first picture."""
+
+    scheme: ClassVar[Literal["file"]] = "file"
+    directory: Path
+    prefix: str
+
+
+StorageConfig = S3Config | LocalConfig
+
+
+def parse(url: str) -> StorageConfig:
+    """What a storage URL means. Raises ValueError that says what is wrong and what would be right;
+    the message does not repeat the URL, which may hold a password by mistake."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise ValueError("must be s3://bucket/prefix or file:///directory")
+    if scheme in {"cos", "cloudbase"}:
+        raise ValueError(f"{scheme}:// arrives with a later version; use s3:// or file:///")
+    if scheme not in {"s3", "file"}:
+        raise ValueError("must start with s3:// or file:///")
+    if "?" in url or "#" in url:
+        raise ValueError("must be s3://bucket/prefix or file:///directory, without '?' and '#'")
+    return _parse_s3(url) if scheme == "s3" else _parse_file(url)
+
+
+def _parse_s3(url: str) -> S3Config:
+    bucket, slash, prefix = url.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket) or _IP_ADDRESS.fullmatch(bucket):
+        raise ValueError(
+            "the bucket after s3:// must be 3 to 63 of a-z, 0-9, '-' and '.', as S3 names buckets"
+        )
+    return S3Config(bucket, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX)
+
+
+def _prefix(text: str) -> str:
+    prefix = text.removesuffix("/")
+    try:
+        check_key(prefix)
+    except ValueError:
+        prefix = ""
+    if not prefix or len(prefix) > MAX_PREFIX_CHARS:
+        raise ValueError(
+            "the prefix after the bucket must be parts of letters, digits, '-', '_' and '.' with "
+            f"one '/' between them, at most {MAX_PREFIX_CHARS} characters; no part may begin "
+            "with '.' (so no '..'), and there is no leading '/': s3://bucket/ai-images"
+        )
+    return prefix
+
+
+def _parse_file(url: str) -> LocalConfig:
+    path = unquote(url.removeprefix("file://"))
+    if not url.startswith("file:///"):
+        raise ValueError("needs three slashes and an absolute path: file:///home/me/pictures")
+    if "\0" in path or not path.strip("/"):
+        raise ValueError("must name a directory: file:///home/me/pictures")
+    return LocalConfig(Path(path), DEFAULT_PREFIX)
+
+
+def missing(config: StorageConfig, environ: Mapping[str, str]) -> list[str]:
+    """What the environment lacks for this storage, one sentence each, without opening it."""
+    if isinstance(config, LocalConfig):
+        return []
+    if importlib.util.find_spec("boto3") is None:
+        return ["FAL_IMAGE_STORAGE_URL: s3:// needs boto3: pip install 'fal-image[aws]'"]
+    try:
+        _region(environ)
+        _endpoint(environ)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def open_storage(
+    config: StorageConfig,
+    *,
+    secrets: Sequence[str],
+    public_url: str | None,
+    environ: Mapping[str, str],
+    now: Callable[[], datetime],
+) -> ObjectStorage:
+    """The storage behind a config; no call to it is made yet. Safe to share between threads.
+
+    `secrets` and `public_url` sign and address links of a directory; S3 signs with the
+    credentials that boto3 finds. Raises ValueError for what `missing` reports, ImportError without
+    the vendor's library.
+    """
+    if isinstance(config, LocalConfig):
+        from .local import LocalStorage
+
+        return LocalStorage(
+            config.directory,
+            prefix=config.prefix,
+            secrets=secrets,
+            public_url=public_url,
+            now=now,
+        )
+    from .s3 import S3Storage
+
+    return S3Storage(
+        config.bucket,
+        prefix=config.prefix,
+        region=_region(environ),
+        endpoint_url=_endpoint(environ),
+        now=now,
+    )
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    """Lambda sets AWS_REGION by itself; never guessed, for a link names the bucket's region."""
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    if not _REGION.fullmatch(region):
+        raise ValueError("AWS_REGION: must be the bucket's region, for example eu-central-1")
+    return region
+
+
+def _endpoint(environ: Mapping[str, str]) -> str | None:
+    """Another server that speaks S3; it may carry a path. The service's own name goes first, as in
+    every AWS SDK (AWS SDKs reference guide, "Service-specific endpoints")."""
+    name = "AWS_ENDPOINT_URL_S3" if environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
+    text = environ.get(name, "")
+    if not text:
+        return None
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#@\s]*)?", text):
+        raise ValueError(f"{name}: must be http(s)://host/path without user, query and fragment")
+    return text.rstrip("/")
