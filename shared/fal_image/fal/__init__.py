@@ -1,0 +1,1 @@
+"""Everything that speaks to fal or knows what fal sells."""

@@ -1,0 +1,310 @@
+"""fal's queue: submit once, wait, read the result, cancel.
+
+One intent, one bill: a submit is sent again only when fal cannot have taken it. fal-client builds
+the requests and the URLs; its own retry loop never runs, because the transport under it reads the
+whole answer and raises errors of ours that the loop does not know. Refuses to know storage,
+callers and what is done with the pictures.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import fal_client
+import httpx
+
+from ..errors import AppError, FalAuthFailed, FalFailed, SubmitUnknown
+from ..logs import logger
+from ..web import decode_events
+from ..wire import Answer, Clock, Wire, WireError
+from . import refusals
+
+SILENCE_S = 20.0  # fal sends a comment every 15 s (fal docs, queue status stream)
+POLL_FIRST_S, POLL_LAST_S, POLL_GROWTH = 0.25, 2.0, 1.5
+SUBMIT_TRIES = 5
+CALL_TIMEOUT_S = 30.0
+
+Sleep = Callable[[float], None]
+
+
+class OutOfTime(Exception):
+    """The deadline passed while fal was working; fal goes on unless it is cancelled."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """One look at a job of fal's. `logs` are the entries not seen before."""
+
+    state: str
+    position: int | None = None
+    logs: tuple[dict[str, object], ...] = ()
+    inference_s: float | None = None
+
+    @property
+    def is_completed(self) -> bool:
+        return self.state == "COMPLETED"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished job gave: the model's output, and the units fal bills for it if it said."""
+
+    payload: object
+    billable_units: float | None
+
+
+class _NotTaken(Exception):
+    """fal certainly has not taken the job: it may be submitted again."""
+
+    def __init__(self, error: AppError, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(error.detail)
+        self.error = error
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class _Transport(httpx.BaseTransport):
+    """Carries fal-client's requests over the wire; `judge` turns answers into errors of ours."""
+
+    wire: Wire
+    key: str
+    judge: Callable[[Answer], httpx.Response]
+    lost: Callable[[WireError], Exception]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        content_type = request.headers.get("content-type")
+        try:
+            answer = self.wire.call(
+                request.method,
+                str(request.url),
+                key=self.key,
+                timeout_s=request.extensions["timeout"]["read"],
+                headers={"content-type": content_type} if content_type else {},
+                body=request.read(),
+            )
+        except WireError as error:
+            raise self.lost(error) from error
+        return self.judge(answer)
+
+
+@dataclass(frozen=True)
+class Fal:
+    """The queue of one fal account. Safe to share between threads; `ends_at` is on `clock`."""
+
+    wire: Wire
+    key: str | None = field(repr=False)
+    clock: Clock = time.monotonic
+    sleep: Sleep = time.sleep
+
+    def submit(self, model: str, arguments: dict[str, object], *, ends_at: float) -> str:
+        """Put a job into fal's queue and return fal's request id. fal bills from here on.
+
+        Raises SubmitUnknown if fal may have taken it, any other AppError if it certainly has not.
+        """
+        delay_s = POLL_FIRST_S
+        for attempt in range(1, SUBMIT_TRIES + 1):
+            try:
+                return self._submit_once(model, arguments, ends_at)
+            except _NotTaken as refusal:
+                pause_s = max(delay_s, refusal.retry_after_s)
+                if attempt == SUBMIT_TRIES or self.clock() + pause_s >= ends_at:
+                    raise refusal.error from refusal
+                self.sleep(pause_s)
+                delay_s *= 2
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def wait(
+        self,
+        model: str,
+        request_id: str,
+        *,
+        ends_at: float,
+        on_status: Callable[[Status], None] = lambda status: None,
+    ) -> Status:
+        """Wait until fal says COMPLETED, by the status stream and, where it fails, by polling.
+
+        Raises OutOfTime, FalAuthFailed. Changes nothing; safe to repeat.
+        """
+        for status in self._statuses(model, request_id, ends_at):
+            on_status(status)
+            if status.is_completed:
+                return status
+        raise OutOfTime
+
+    def result(self, model: str, request_id: str, *, ends_at: float) -> Outcome:
+        """The output of a completed job. Safe to repeat while fal keeps it.
+
+        Raises FalRejected, FalFailed, FalAuthFailed if the job failed; OutOfTime if fal does not
+        answer in time.
+        """
+        url = _handle(model, request_id).response_url
+        for answer in self._answers(url, ends_at):
+            if 200 <= answer.status < 300:
+                return _outcome(answer)
+            refusal = refusals.read(answer.status, answer.headers, answer.body)
+            too_early = refusal.status == 400 and "in progress" in str(refusal.detail)
+            if refusal.is_fals_own and refusal.status != 429 and not too_early:
+                raise refusals.explain(refusal, model, request_id=request_id)
+        raise OutOfTime
+
+    def cancel(self, model: str, request_id: str, *, ends_at: float) -> bool:
+        """Ask fal to drop a job. True if fal had already completed it; else its fate is open."""
+
+        answers: list[bytes] = []
+
+        def judge(answer: Answer) -> httpx.Response:
+            answers.append(answer.body)
+            return httpx.Response(200, request=httpx.Request("PUT", "https://queue.fal.run"))
+
+        try:
+            self._client(judge, lambda error: error, ends_at).cancel(model, request_id)
+        except WireError as error:
+            logger.warning("cancel of %s got no answer: %s", request_id, error.reason)
+        return any(b"ALREADY_COMPLETED" in answer for answer in answers)
+
+    def _submit_once(self, model: str, arguments: dict[str, object], ends_at: float) -> str:
+        client = self._client(lambda answer: _judge_submit(answer, model), _lost_submit, ends_at)
+        return client.submit(model, arguments).request_id
+
+    def _statuses(self, model: str, request_id: str, ends_at: float) -> Iterator[Status]:
+        url = _handle(model, request_id).status_url
+        seen = 0
+        try:
+            for payload in self._streamed(f"{url}/stream?logs=1", ends_at):
+                status = _status(payload)
+                seen += len(status.logs)
+                yield status
+        except WireError as error:
+            logger.info("the status stream of %s ended: %s", request_id, error.reason)
+        for answer in self._answers(f"{url}?logs=1", ends_at):
+            if answer.status in {401, 403}:
+                refusal = refusals.read(answer.status, answer.headers, answer.body)
+                raise refusals.explain(refusal, model, request_id=request_id)
+            found = refusals.parse_json(answer.body)
+            if isinstance(found, dict) and answer.status < 300:
+                status = _status(found)
+                yield replace(status, logs=status.logs[seen:])
+                seen = max(seen, len(status.logs))
+
+    def _streamed(self, url: str, ends_at: float) -> Iterator[dict[str, object]]:
+        """Statuses as fal sends them: a stream carries only the log entries that are new."""
+        completed = None
+        stream = self.wire.stream(
+            url, key=self._required_key(), timeout_s=ends_at - self.clock(), silence_s=SILENCE_S
+        )
+        with stream as (http_status, chunks):
+            for event in decode_events(chunks) if http_status == 200 else ():
+                payload = refusals.parse_json(event.data.encode())
+                if not isinstance(payload, dict):
+                    continue
+                if payload.get("status") == "COMPLETED":
+                    completed = payload
+                    break
+                yield payload
+        if completed is not None:  # outside the block: the connection is free for the result
+            yield completed
+
+    def _answers(self, url: str, ends_at: float) -> Iterator[Answer]:
+        """Whole answers to a repeated GET, slower and slower, until the deadline."""
+        pause_s = POLL_FIRST_S
+        while (left_s := ends_at - self.clock()) > 0:
+            try:
+                yield self.wire.call(
+                    "GET", url, key=self._required_key(), timeout_s=min(CALL_TIMEOUT_S, left_s)
+                )
+            except WireError as error:
+                logger.info("no answer from fal: %s", error.reason)
+            self.sleep(min(pause_s, max(0.0, ends_at - self.clock())))
+            pause_s = min(pause_s * POLL_GROWTH, POLL_LAST_S)
+
+    def _client(
+        self,
+        judge: Callable[[Answer], httpx.Response],
+        lost: Callable[[WireError], Exception],
+        ends_at: float,
+    ) -> fal_client.SyncClient:
+        """A fal-client of one call: its HTTP client is ours, so its retry loop has nothing to do.
+
+        `_client` is a cached property of fal-client 1.0.3, which is why that release is pinned.
+        """
+        key, left_s = self._required_key(), max(0.0, ends_at - self.clock())
+        client = fal_client.SyncClient(key=key, default_timeout=left_s)
+        transport = _Transport(self.wire, key, judge, lost)
+        client.__dict__["_client"] = httpx.Client(transport=transport, trust_env=False)
+        return client
+
+    def _required_key(self) -> str:
+        if not self.key:
+            raise FalAuthFailed("FAL_KEY is not set")
+        return self.key
+
+
+# We read statuses and results ourselves; a client that could would cost 20 ms of TLS set-up.
+_NO_CLIENT = httpx.Client(transport=httpx.BaseTransport(), trust_env=False)
+
+
+def _handle(model: str, request_id: str) -> fal_client.SyncRequestHandle:
+    """Where a request's status and result are."""
+    return fal_client.SyncRequestHandle.from_request_id(_NO_CLIENT, model, request_id)
+
+
+def _judge_submit(answer: Answer, model: str) -> httpx.Response:
+    payload = refusals.parse_json(answer.body)
+    if 200 <= answer.status < 300:
+        request_id = payload.get("request_id") if isinstance(payload, dict) else None
+        if not isinstance(request_id, str) or not request_id:
+            raise SubmitUnknown(f"fal answered HTTP {answer.status} without a request id")
+        # fal-client insists on the three URLs; ours are built from the model id instead.
+        taken = {"request_id": request_id, "response_url": "", "status_url": "", "cancel_url": ""}
+        return httpx.Response(
+            200, json=taken, request=httpx.Request("POST", "https://queue.fal.run")
+        )
+    refusal = refusals.read(answer.status, answer.headers, answer.body)
+    if refusal.status == 429:
+        error = refusals.explain(refusal, model, request_id=None)
+        raise _NotTaken(error, retry_after_s=_seconds(answer.headers.get("retry-after")))
+    if refusal.detail is not None and refusal.status not in {408, 409}:
+        raise refusals.explain(refusal, model, request_id=None)
+    raise SubmitUnknown(
+        f"fal's gateway answered HTTP {answer.status}", upstreamStatus=answer.status
+    )
+
+
+def _lost_submit(error: WireError) -> Exception:
+    if error.sent:
+        return SubmitUnknown(f"fal's answer to the submit was lost ({error.reason})")
+    return _NotTaken(
+        FalFailed(
+            f"fal could not be reached ({error.reason})",
+            hint="The function has no way out to the internet: allow public network access or "
+            "attach a NAT gateway. Nothing was sent to fal.",
+            retryable=True,
+        )
+    )
+
+
+def _outcome(answer: Answer) -> Outcome:
+    units = answer.headers.get("x-fal-billable-units") or ""
+    billable = float(units) if re.fullmatch(r"\d{1,9}(\.\d+)?", units) else None
+    return Outcome(refusals.parse_json(answer.body), billable)
+
+
+def _status(payload: dict[str, object]) -> Status:
+    state, position = payload.get("status"), payload.get("queue_position")
+    logs, metrics = payload.get("logs"), payload.get("metrics")
+    inference_s = metrics.get("inference_time") if isinstance(metrics, dict) else None
+    if state not in {"IN_QUEUE", "IN_PROGRESS", "COMPLETED"}:
+        logger.warning("fal answered the unknown state %r", state)
+    return Status(
+        state=str(state),
+        position=position if isinstance(position, int) else None,
+        logs=tuple(log for log in logs if isinstance(log, dict)) if isinstance(logs, list) else (),
+        inference_s=float(inference_s) if isinstance(inference_s, (int, float)) else None,
+    )
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text and text.isdigit() else 0.0

@@ -1,0 +1,255 @@
+import hashlib
+import io
+import socket
+import time
+
+import pytest
+
+from fal_image.wire import MAX_IDLE_S, FetchError, Wire, WireError, host_matches, parse_target
+from support.peer import RESET, Peer, answer
+
+SUBMIT = "https://queue.fal.run/fal-ai/flux/schnell"
+PICTURE = "https://v3.fal.media/files/a/b.png"
+
+
+class Clock:
+    """Real time plus what a test adds."""
+
+    def __init__(self) -> None:
+        self.added_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.added_s
+
+
+def call(wire: Wire, url: str = SUBMIT, timeout_s: float = 5.0, body: bytes = b"{}"):
+    return wire.call("POST", url, key="id:secret", timeout_s=timeout_s, body=body)
+
+
+def fetch(wire: Wire, url: str = PICTURE, max_bytes: int = 1000) -> tuple[bytes, str]:
+    file = io.BytesIO()
+    fetched = wire.fetch(url, file, max_bytes=max_bytes, ends_at=time.monotonic() + 5)
+    return file.getvalue(), fetched.sha256
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_a_call_carries_the_key_and_brings_the_whole_answer_whatever_its_status():
+    with Peer([answer(503, {"detail": "busy"}, x_fal_request_id="r")]) as peer:
+        got = call(Wire(emulator_url=peer.url))
+    assert (got.status, got.body) == (503, b'{"detail": "busy"}')
+    assert got.headers.get("X-Fal-Request-Id") == "r"
+    assert b"authorization: Key id:secret" in peer.requests[0]
+    assert peer.paths == ["/queue.fal.run/fal-ai/flux/schnell"]
+
+
+def test_a_refused_connection_is_certainly_not_sent():
+    with pytest.raises(WireError) as failed:
+        call(Wire(emulator_url=f"http://127.0.0.1:{closed_port()}"))
+    assert not failed.value.sent
+
+
+@pytest.mark.parametrize("script", [RESET, answer(200, b"{}", declared=99), b"HTTP/1.1 2"])
+def test_a_lost_answer_may_have_been_sent(script: bytes):
+    with Peer([script]) as peer, pytest.raises(WireError) as failed:
+        call(Wire(emulator_url=peer.url), timeout_s=0.5)
+    assert failed.value.sent
+    assert len(peer.requests) == 1
+
+
+def test_no_answer_in_time_may_have_been_sent():
+    with Peer([b""]) as peer, pytest.raises(WireError) as failed:
+        call(Wire(emulator_url=peer.url), timeout_s=0.2)
+    assert failed.value.sent
+
+
+def test_a_call_without_time_left_is_not_sent():
+    with Peer([answer()]) as peer, pytest.raises(WireError) as failed:
+        call(Wire(emulator_url=peer.url), timeout_s=0.0)
+    assert not failed.value.sent
+    assert peer.requests == []
+
+
+def test_a_redirect_of_a_call_is_an_answer_and_is_not_followed():
+    with Peer([answer(307, location="https://queue.fal.run/other")]) as peer:
+        assert call(Wire(emulator_url=peer.url)).status == 307
+    assert len(peer.requests) == 1
+
+
+def test_cookies_are_not_kept():
+    with Peer([answer(200, b"{}", set_cookie="a=canary; Path=/")]) as peer:
+        wire = Wire(emulator_url=peer.url)
+        call(wire)
+        call(wire)
+    assert b"canary" not in peer.requests[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://queue.fal.run/x",
+        "https://queue.fal.run.evil.com/x",
+        "https://evil.com/x",
+        "https://v3.fal.media/x",
+        "https://user@queue.fal.run/x",
+        "https://queue.fal.run:443/x",
+        "https://QUEUE.fal.run/x",
+        "https://queue.fal.run\\@evil.com/x",
+    ],
+)
+def test_the_key_goes_to_fals_own_hosts_only(url: str):
+    with Peer([answer()]) as peer, pytest.raises(ValueError, match="must|only"):
+        call(Wire(emulator_url=peer.url), url)
+    assert peer.requests == []
+
+
+def test_a_fresh_connection_is_used_again():
+    with Peer([answer(200, b"{}")]) as peer:
+        wire = Wire(emulator_url=peer.url)
+        call(wire)
+        call(wire)
+    assert peer.connections == 1
+
+
+def test_an_idle_connection_is_not_trusted_with_another_request():
+    clock = Clock()
+    with Peer([answer(200, b"{}")]) as peer:
+        wire = Wire(emulator_url=peer.url, clock=clock)
+        call(wire)
+        clock.added_s += MAX_IDLE_S + 0.1
+        call(wire)
+    assert peer.connections == 2
+
+
+def test_loopback_ignores_proxy_settings(monkeypatch: pytest.MonkeyPatch):
+    for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:1")
+    with Peer([answer(200, b"{}")]) as peer:
+        assert call(Wire(emulator_url=peer.url)).status == 200
+
+
+def test_a_proxy_that_cannot_be_used_means_not_sent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
+    with pytest.raises(WireError) as failed:
+        call(Wire())
+    assert not failed.value.sent
+
+
+def test_a_netrc_entry_does_not_replace_the_key(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login canary password canary", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with Peer([answer(200, b"{}")]) as peer:
+        call(Wire(emulator_url=peer.url))
+    assert b"authorization: Key id:secret" in peer.requests[0]
+
+
+def test_a_picture_is_copied_without_any_credential():
+    with Peer([answer(200, b"bytes")]) as peer:
+        assert fetch(Wire(emulator_url=peer.url)) == (
+            b"bytes",
+            hashlib.sha256(b"bytes").hexdigest(),
+        )
+    assert b"authorization" not in peer.requests[0].lower()
+    assert peer.paths == ["/v3.fal.media/files/a/b.png"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://v3.fal.media/a",
+        "https://fal.media.evil.com/a",
+        "https://evilfal.media/a",
+        "https://v3.fal.media@evil.com/a",
+        "https://127.0.0.1/a",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::1]/a",
+        "https://2130706433/a",
+        "https://v3.fal.media./a",
+        "https://v3.fal.media:8443/a",
+        "https://v3.fal.media/a\r\nhost: evil",
+        "https://queue.fal.run/a",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_a_picture_from_anywhere_else_is_refused_before_a_socket_is_opened(url: str):
+    with Peer([answer(200, b"bytes")]) as peer, pytest.raises(FetchError) as failed:
+        fetch(Wire(emulator_url=peer.url), url)
+    assert not failed.value.may_pass
+    assert peer.requests == []
+
+
+def test_a_host_the_owner_allows_may_be_fetched_from():
+    wire = Wire(fetch_hosts=("cdn.example.com", "*.example.org"))
+    assert wire.check_media_url("https://cdn.example.com/a")
+    assert wire.check_media_url("https://a.b.example.org/a")
+    with pytest.raises(FetchError):
+        wire.check_media_url("https://example.org/a")
+
+
+def test_a_name_that_resolves_to_a_private_address_is_refused_at_connect():
+    # "localhost" style names resolve without a network; the check is on what they resolve to.
+    wire = Wire(fetch_hosts=("localhost.localdomain", "*.localhost"))
+    with pytest.raises(FetchError) as failed:
+        fetch(wire, "https://pictures.localhost/a")
+    assert "private" in failed.value.reason or "resolve" in failed.value.reason
+
+
+def test_redirects_are_followed_to_allowed_hosts_only():
+    moved = answer(302, location="/files/moved.png")
+    with Peer([moved, answer(200, b"bytes")]) as peer:
+        assert fetch(Wire(emulator_url=peer.url))[0] == b"bytes"
+    assert peer.paths[1] == "/v3.fal.media/files/moved.png"
+    with Peer([answer(302, location="https://evil.com/x")]) as peer:
+        with pytest.raises(FetchError):
+            fetch(Wire(emulator_url=peer.url))
+        assert len(peer.requests) == 1
+
+
+def test_redirects_in_a_circle_end():
+    with Peer([answer(302, location=PICTURE)]) as peer, pytest.raises(FetchError):
+        fetch(Wire(emulator_url=peer.url))
+    assert len(peer.requests) == 4
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread():
+    with Peer([answer(200, b"x" * 50, declared=2000)]) as peer, pytest.raises(FetchError) as failed:
+        fetch(Wire(emulator_url=peer.url), max_bytes=1000)
+    assert "2000" in failed.value.reason
+
+
+def test_an_undeclared_length_over_the_limit_is_cut_off():
+    chunked = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n" + b"5\r\nbytes\r\n" * 3
+    with Peer([chunked]) as peer, pytest.raises(FetchError) as failed:
+        fetch(Wire(emulator_url=peer.url), max_bytes=10)
+    assert "10" in failed.value.reason
+
+
+def test_fewer_bytes_than_declared_may_pass_next_time():
+    with Peer([answer(200, b"by", declared=9)]) as peer, pytest.raises(FetchError) as failed:
+        fetch(Wire(emulator_url=peer.url))
+    assert failed.value.may_pass
+
+
+@pytest.mark.parametrize(
+    ("status", "may_pass"), [(404, False), (410, False), (429, True), (503, True)]
+)
+def test_a_status_says_whether_fetching_again_could_work(status: int, may_pass: bool):
+    with Peer([answer(status, b"")]) as peer, pytest.raises(FetchError) as failed:
+        fetch(Wire(emulator_url=peer.url))
+    assert (failed.value.status, failed.value.may_pass) == (status, may_pass)
+
+
+@pytest.mark.parametrize("url", ["https://fal.run", "https://queue.fal.run/a?b=c%20d&e"])
+def test_plain_targets_are_parsed(url: str):
+    assert parse_target(url).scheme == "https"
+
+
+def test_patterns_stand_for_whole_labels():
+    assert host_matches("v3.fal.media", "*.fal.media")
+    assert not host_matches("fal.media", "*.fal.media")
+    assert not host_matches("evilfal.media", "*.fal.media")
