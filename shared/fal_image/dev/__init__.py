@@ -1,0 +1,1 @@
+"""What only development needs; never in a cloud zip."""

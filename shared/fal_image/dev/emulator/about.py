@@ -1,0 +1,54 @@
+"""The page that the emulator shows of itself: what it imitates, and what it does not."""
+
+from __future__ import annotations
+
+from .faults import describe
+
+IMITATES = """\
+This is the fal emulator of fal-image. It is not fal: no model runs, no money is spent.
+
+It imitates, for the FLUX models of the catalog:
+  queue.fal.run   submit, status, status stream, result, cancel; fal_webhook and
+                  fal_max_queue_length; the start time-out headers
+  fal.run         run, and /stream for the models that have it
+  rest.fal.ai     tokens, CDN token, upload initiate and initiate-multipart, the webhook key set
+  v3.fal.media    pictures, uploads of fal-client and @fal-ai/client in one piece and in parts
+Say which host you mean by the first part of the path (/queue.fal.run/fal-ai/flux/schnell), by the
+Host header, or by x-fal-target-url. Any key in the form id:secret opens it; the key ids
+"revoked" and "locked" are refused as fal refuses such keys.
+Pictures are landscapes that follow from model, prompt and seed: same seed, same bytes.
+
+It does not imitate:
+  models           no prompt is understood; input pictures and LoRAs are never fetched, so an
+                   output whose size follows its input is 1024x1024, and aspect ratios come out
+                   at about one megapixel; no picture has more than 4096x4096 pixels
+  safety checker   nothing is flagged unless a fault says so
+  money            billable units are whole megapixels or pictures as the catalog counts them;
+                   cancelled and failed jobs are never billed
+  accounts         all keys are one account: any key sees any job
+  concurrency      jobs do not wait for each other; each waits and runs for the times given
+  server retries   X-Fal-No-Retry, X-Fal-Retry-Config, hints, priority, tags and lifecycle
+                   headers are accepted and ignored
+  expiry           results and files stay until the emulator stops or is reset; only the newest
+                   10,000 jobs are kept
+  webhooks         loopback receivers are called, which fal refuses; webhooks of cancelled and
+                   timed-out jobs are sent like those of failed ones, which fal does not document;
+                   at most 11 attempts with a pause that doubles
+  realtime         no WebSocket
+  api.fal.ai       no model list, prices or usage
+  the CDN          no ranges, no access rules; a multipart access_url names the emulator
+Not documented by fal, and decided here: a GET on fal.run runs the model; a submit to the queue
+takes bad input, and the job's result is the 422.
+Wordings that fal does not publish are as third parties saw them, or made up: do not match on them.
+
+Control (JSON):
+  GET  /_emulator/ledger   every submit that was taken, and counts of all calls
+  POST /_emulator/faults   {"kind": …, "on": …, "times": 1, further options}
+  POST /_emulator/reset    forget jobs, files, counts and faults
+
+Faults:
+"""
+
+
+def page() -> str:
+    return IMITATES + describe() + "\n"

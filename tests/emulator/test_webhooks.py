@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from fal_image.dev.emulator import Emulator
+from support.emulator import REST, ask, finish, submit
+
+
+class Receiver:
+    """Takes what is posted; answers the given statuses in turn, then 200."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.got: queue.Queue[tuple[Message, bytes]] = queue.Queue()
+        self._statuses = list(statuses)
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(receiver._statuses.pop(0) if receiver._statuses else 200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+                receiver.got.put((self.headers, body))
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook?mine=1"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def next(self) -> tuple[Message, dict[str, Any]]:
+        headers, body = self.got.get(timeout=5)
+        return headers, json.loads(body)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.close()
+
+
+def hooked(emulator: Emulator, url: str, **arguments: Any) -> dict[str, str]:
+    return submit(emulator, query=f"?fal_webhook={quote(url, safe='')}", **arguments)
+
+
+def published_key(emulator: Emulator) -> Ed25519PublicKey:
+    reply = ask(emulator, "GET", f"{REST}/.well-known/jwks.json", key=None)
+    [key] = reply.json["keys"]
+    assert (key["kty"], key["crv"]) == ("OKP", "Ed25519")
+    return Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))
+
+
+def signed_message(headers: Message, body: bytes) -> bytes:
+    names = ("Request-Id", "User-Id", "Timestamp")
+    lines = [str(headers[f"X-Fal-Webhook-{name}"]) for name in names]
+    return "\n".join([*lines, hashlib.sha256(body).hexdigest()]).encode()
+
+
+def test_a_finished_job_is_told_with_a_signature_that_the_published_key_verifies(
+    emulator: Emulator, receiver: Receiver
+) -> None:
+    taken = hooked(emulator, receiver.url)
+    headers, body = receiver.got.get(timeout=5)
+    message = signed_message(headers, body)
+    signature = bytes.fromhex(headers["X-Fal-Webhook-Signature"])
+    key = published_key(emulator)
+
+    key.verify(signature, message)
+    with pytest.raises(InvalidSignature):
+        key.verify(signature, message + b"x")
+    assert key.public_bytes_raw() == emulator.public_key
+    assert headers["X-Fal-Webhook-Request-Id"] == taken["request_id"]
+    assert headers["content-type"] == "application/json"
+
+
+def test_the_payload_of_a_good_job_is_its_output(emulator: Emulator, receiver: Receiver) -> None:
+    taken = hooked(emulator, receiver.url)
+    _, body = receiver.next()
+
+    assert body == {
+        "request_id": taken["request_id"],
+        "gateway_request_id": taken["request_id"],
+        "status": "OK",
+        "payload": finish(emulator, taken).json,
+    }
+
+
+def test_the_payload_of_a_failed_job_is_its_error(emulator: Emulator, receiver: Receiver) -> None:
+    taken = hooked(emulator, receiver.url, num_images=9)
+    _, body = receiver.next()
+
+    assert body["status"] == "ERROR"
+    assert body["error"] == "Invalid status code: 422"
+    assert body["payload"] == finish(emulator, taken).json
+
+
+def test_a_payload_that_is_not_json_is_null_and_still_ok(
+    emulator: Emulator, receiver: Receiver
+) -> None:
+    emulator.fault("null-payload", on="result")
+    hooked(emulator, receiver.url)
+    _, body = receiver.next()
+
+    assert (body["status"], body["payload"]) == ("OK", None)
+    assert "not JSON serializable" in body["payload_error"]
+
+
+def test_a_webhook_is_repeated_until_it_is_taken() -> None:
+    receiver = Receiver(500, 503)
+    with Emulator(webhook_backoff_s=0.01) as emulator:
+        hooked(emulator, receiver.url)
+        bodies = [receiver.next()[1] for _ in range(3)]
+    receiver.close()
+
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert emulator.ledger[0].webhook_answers == (500, 503, 200)
+
+
+def test_a_redirect_is_not_followed_and_not_repeated() -> None:
+    receiver = Receiver(302)
+    with Emulator(webhook_backoff_s=0.0) as emulator:
+        hooked(emulator, receiver.url)
+        hooked(emulator, receiver.url)
+        for _ in range(2):
+            receiver.next()
+    receiver.close()
+
+    assert sorted(entry.webhook_answers for entry in emulator.ledger) == [(200,), (302,)]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://me.example/", "http://[::1", "http://h:port/"])
+def test_a_webhook_that_is_not_a_web_address_is_given_up(url: str) -> None:
+    with Emulator() as emulator:
+        finish(emulator, hooked(emulator, url))
+
+    assert emulator.ledger[0].webhook_answers == ("not a web address",)
+
+
+def test_a_receiver_that_is_not_there_does_not_keep_the_emulator_from_stopping() -> None:
+    closed = Receiver()
+    closed.close()
+    with Emulator(webhook_backoff_s=3600) as emulator:
+        finish(emulator, hooked(emulator, closed.url))
+
+    assert len(emulator.ledger[0].webhook_answers) <= 1
+
+
+def test_no_webhook_is_sent_for_a_job_that_never_ends(receiver: Receiver) -> None:
+    with Emulator(run_s=3600) as emulator:
+        hooked(emulator, receiver.url)
+
+    assert receiver.got.empty()

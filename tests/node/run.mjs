@@ -1,0 +1,3 @@
+import { fal, input, model, report } from "./emulated.mjs";
+
+report(await fal.run(model, { input }));
