@@ -1,0 +1,267 @@
+"""From fal's finished picture to ours: fetch, verify, store, link.
+
+Every picture of a job is copied in parallel, through a spooled file, so memory does not grow with
+its size. Keys are deterministic and puts create-only: copying again stores nothing twice. Refuses
+to know what the picture cost and who asked for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import BinaryIO
+
+from .errors import (
+    AppError,
+    DeadlineExceeded,
+    FetchImageFailed,
+    Internal,
+    NotFound,
+    UploadFailed,
+)
+from .fal.outputs import Source
+from .images import NotAPicture, Picture, inspect
+from .jobs import ID_CHARS, Image
+from .logs import logger
+from .storage.base import Link, ObjectStorage, StorageError, StoredObject
+from .wire import Clock, Fetched, FetchError, Wire
+
+SPOOL_BYTES = 1024 * 1024
+FETCH_TRIES = 3
+FETCH_PAUSE_S = 0.25
+MAX_PARALLEL = 8
+
+_SHAPE = re.compile(rf"\d{{4}}-\d\d-\d\d/[0-9a-z]{{{ID_CHARS}}}-\d{{1,3}}\.[a-z]{{3,4}}")
+
+
+class StorageDoor:
+    """Opens the storage in a thread of its own, so that its cold start hides behind fal's work.
+
+    A failure to open is kept until the storage is needed.
+    """
+
+    def __init__(self, opener: Callable[[], ObjectStorage]) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._opened: Future[ObjectStorage] | None = None
+
+    def start(self) -> Future[ObjectStorage]:
+        """Begin to open the storage, unless it is open or being opened."""
+        with self._lock:
+            failed = self._opened and self._opened.done() and self._opened.exception()
+            if self._opened is None or failed:
+                self._opened = Future()
+                threading.Thread(target=_fulfil, args=(self._opened, self._opener)).start()
+            return self._opened
+
+    def get(self) -> ObjectStorage:
+        """The open storage. Raises whatever opening it raised; the next call tries again."""
+        return self.start().result()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One copied picture and how long its two halves took."""
+
+    image: Image
+    fetch_ms: int
+    store_ms: int
+
+
+@dataclass(frozen=True)
+class Assets:
+    wire: Wire
+    door: StorageDoor
+    prefix: str
+    max_image_bytes: int
+    link_ttl_s: int
+    link_base_url: str | None = None
+    clock: Clock = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def warm(self) -> None:
+        """Start opening the storage; call it before the submit."""
+        self.door.start()
+
+    def keep(
+        self,
+        sources: Sequence[Source],
+        job_id: str,
+        created_at: datetime,
+        *,
+        ends_at: float,
+        max_age_s: int | None = None,
+        on_image: Callable[[Image], None] = lambda image: None,
+    ) -> list[Kept]:
+        """Copy all pictures of a job into the storage and sign links to them. Safe to repeat.
+
+        Raises FetchImageFailed, UploadFailed, or DeadlineExceeded; whatever was stored by then
+        stays. A picture that is stored and cannot be signed has no link.
+        """
+        start = f"{self.prefix}/{created_at.astimezone(timezone.utc):%Y-%m-%d}/{job_id}"
+        pool = ThreadPoolExecutor(min(len(sources), MAX_PARALLEL))
+        try:
+            copies = [
+                pool.submit(self._keep_one, source, f"{start}-{source.index}", ends_at, max_age_s)
+                for source in sources
+            ]
+            kept, failed = [], None
+            for copy in copies:  # to the last one: each picture that arrives is one kept
+                try:
+                    kept.append(self._in_time(copy, ends_at))
+                    on_image(kept[-1].image)
+                except AppError as error:
+                    failed = failed or error
+            if failed:
+                raise failed
+            return kept
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def links(self, file_ids: Sequence[str], max_age_s: int | None = None) -> list[Link | AppError]:
+        """A fresh link for each id, or why there is none: NotFound for whatever is not ours."""
+
+        def one(file_id: str) -> Link | AppError:
+            try:
+                return self._link_of(file_id, max_age_s)
+            except AppError as error:
+                return error
+
+        with ThreadPoolExecutor(min(len(file_ids), MAX_PARALLEL)) as pool:
+            return list(pool.map(one, file_ids))
+
+    def _link_of(self, file_id: str, max_age_s: int | None) -> Link:
+        try:
+            storage = self.door.get()
+            key = storage.key(file_id)
+            if not has_our_shape(key, self.prefix):
+                raise NotFound("no such file in this storage")
+            storage.head(key)
+            return self._link(storage, key, max_age_s)
+        except (StorageError, ValueError, ImportError) as error:
+            logger.error("no link for a file: %s", error)
+            raise Internal("the storage does not answer", retryable=True) from error
+
+    def _keep_one(self, source: Source, stem: str, ends_at: float, max_age_s: int | None) -> Kept:
+        began = self.clock()
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            file: BinaryIO = spool  # type: ignore[assignment]
+            fetched, picture = self._fetch(source, file, ends_at)
+            fetched_at = self.clock()
+            stored = self._store(f"{stem}.{picture.extension}", file, picture, fetched)
+        link = self._link_or_none(stored.key, max_age_s)
+        image = Image(
+            index=source.index,
+            file_id=stored.file_id,
+            width=picture.width,
+            height=picture.height,
+            content_type=stored.content_type,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            nsfw=source.nsfw,
+            url=link.url if link else None,
+            expires_at=link.expires_at if link else None,
+        )
+        return Kept(image, _ms(fetched_at - began), _ms(self.clock() - fetched_at))
+
+    def _fetch(self, source: Source, into: BinaryIO, ends_at: float) -> tuple[Fetched, Picture]:
+        for attempt in range(1, FETCH_TRIES + 1):
+            try:
+                if source.url.startswith("data:"):
+                    fetched = decode_data_uri(source.url, into, self.max_image_bytes)
+                else:
+                    fetched = self.wire.fetch(
+                        source.url, into, max_bytes=self.max_image_bytes, ends_at=ends_at
+                    )
+                return fetched, inspect(into)
+            except NotAPicture as error:
+                raise FetchImageFailed(f"image {source.index} is not whole: {error}") from error
+            except FetchError as error:
+                if self.clock() >= ends_at:
+                    raise _out_of_time() from error
+                if attempt == FETCH_TRIES or not error.may_pass:
+                    raise _fetch_failed(source, error) from error
+            self.sleep(min(FETCH_PAUSE_S * attempt, max(0.0, ends_at - self.clock())))
+            into.seek(0)
+            into.truncate()
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _store(self, key: str, file: BinaryIO, picture: Picture, fetched: Fetched) -> StoredObject:
+        file.seek(0)
+        try:
+            return self.door.get().put(
+                key, file, content_type=picture.content_type, sha256=fetched.sha256
+            )
+        except (StorageError, ValueError, ImportError) as error:
+            logger.error("putting %s failed: %s", key, error)
+            raise UploadFailed("the storage did not take the picture") from error
+
+    def _link_or_none(self, key: str, max_age_s: int | None) -> Link | None:
+        """A paid and stored picture never turns into an error: no link is a warning."""
+        try:
+            return self._link(self.door.get(), key, max_age_s)
+        except StorageError as error:
+            logger.error("signing a link to %s failed: %s", key, error)
+            return None
+
+    def _link(self, storage: ObjectStorage, key: str, max_age_s: int | None) -> Link:
+        if self.link_base_url:
+            return Link(f"{self.link_base_url}/{key}", None)
+        return storage.link(key, min(max_age_s or self.link_ttl_s, self.link_ttl_s))
+
+    def _in_time(self, copy: Future[Kept], ends_at: float) -> Kept:
+        try:
+            return copy.result(timeout=max(0.0, ends_at - self.clock()))
+        except FutureTimeout:
+            raise _out_of_time() from None
+
+
+def has_our_shape(key: str, prefix: str) -> bool:
+    """Whether a key can be one of the pictures we store under the prefix."""
+    return key.startswith(f"{prefix}/") and bool(_SHAPE.fullmatch(key[len(prefix) + 1 :]))
+
+
+def decode_data_uri(uri: str, into: BinaryIO, max_bytes: int) -> Fetched:
+    """Write the bytes of a base64 data URI. Raises FetchError."""
+    head, comma, text = uri.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise FetchError("the data URI is not base64")
+    if len(text) * 3 // 4 - 2 > max_bytes:
+        raise FetchError(f"more than the {max_bytes} bytes allowed")
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FetchError("the data URI is not base64") from error
+    into.write(content)
+    return Fetched(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _fulfil(promise: Future[ObjectStorage], opener: Callable[[], ObjectStorage]) -> None:
+    try:
+        promise.set_result(opener())
+    except Exception as error:
+        promise.set_exception(error)
+
+
+def _fetch_failed(source: Source, error: FetchError) -> FetchImageFailed:
+    return FetchImageFailed(
+        f"image {source.index} could not be fetched: {error.reason}", upstreamStatus=error.status
+    )
+
+
+def _out_of_time() -> DeadlineExceeded:
+    return DeadlineExceeded("the time ran out while the pictures were copied")
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

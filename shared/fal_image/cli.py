@@ -1,0 +1,246 @@
+"""The `fal-image` command: the same services without HTTP, and the programs around them.
+
+Pretty on a terminal, one JSON object when piped. Exit codes: 0 done; 1 failed and sending it again
+cannot pay twice; 2 wrong usage or settings, nothing was sent; 3 failed after money may have been
+spent; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from . import __version__, app, server
+from .errors import AppError
+from .fal import catalog
+from .generate import Listener, ignore
+from .inputs import Order, parse_order
+from .jobs import Job
+from .routes import Routes
+from .settings import Settings, load
+from .web import problem
+
+EXIT_FAILED, EXIT_USAGE, EXIT_PAID, EXIT_INTERRUPTED = 1, 2, 3, 130
+DATA_DIR = ".fal-image"
+
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+cli = typer.Typer(
+    help="Pictures from fal.ai into your own storage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_err = Console(stderr=True)
+
+
+def main() -> None:
+    cli()
+
+
+@cli.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"fal-image {__version__}")
+        raise typer.Exit
+
+
+@cli.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Write the picture here too; several get -0, -1, …"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="fal's model id.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="A name such as landscape_16_9, or WIDTHxHEIGHT.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same picture.")] = None,
+    number: Annotated[int | None, typer.Option("-n", "--number", help="How many pictures.")] = None,
+) -> None:
+    """Make a picture with the settings of the environment and keep it in your storage.
+
+    Without FAL_IMAGE_STORAGE_URL it is kept below ./.fal-image.
+    """
+    environ = {"FAL_IMAGE_STORAGE_URL": (Path.cwd() / DATA_DIR / "pictures").as_uri(), **os.environ}
+    services = _services(environ)
+    try:
+        order = _order(services.settings, prompt, output, model, size, seed, number)
+        job = _make(services, order)
+        paths = _write(services, job, output)
+    except AppError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        _err.print("interrupted; fal was asked to cancel")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show(job, paths)
+
+
+@cli.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = (
+        server.DEFAULT_PORT
+    ),
+    threads: Annotated[
+        int, typer.Option(min=1, max=1000, help="Requests at once.")
+    ] = server.DEFAULT_THREADS,
+) -> None:
+    """Serve the HTTP API with the settings of the environment."""
+    try:
+        listener = server.bind(host, port)
+    except OSError as error:
+        _refuse(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port")
+    url = server.url_of(listener)
+    environ = {"FAL_IMAGE_PUBLIC_URL": url, **os.environ}
+    services = _services(environ)
+    _err.print(f"fal-image {__version__} on {url}")
+    server.run(app.front(services), listener, threads=threads)
+
+
+@cli.command()
+def emulator(
+    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = 9001,
+    delay_s: Annotated[
+        float, typer.Option(min=0, max=600, help="How long a job takes, in seconds.")
+    ] = 1.0,
+) -> None:
+    """Run the fal emulator on this machine: free pictures, faults on demand."""
+    from .dev import emulator as fal_emulator  # draws pictures: not for every start of the command
+
+    def say(running: fal_emulator.Emulator) -> None:
+        _err.print(f"fal emulator on {running.url}, no money; {running.url}/ tells what it does")
+        _err.print(f"use it: FAL_KEY=any:key FAL_IMAGE_EMULATOR_URL={running.url} fal-image …")
+
+    try:
+        fal_emulator.serve(port=port, run_s=delay_s, ready=say)
+    except OSError as error:
+        _refuse(f"cannot listen on port {port}: {error.strerror}; choose another --port")
+
+
+def _services(environ: Mapping[str, str]) -> Routes:
+    """The services for an environment; wrong settings end the command."""
+    services = app.compose(load(environ), environ=environ)
+    if services.settings.problems:
+        _refuse("\n".join(services.settings.problems))
+    return services
+
+
+def _order(
+    settings: Settings,
+    prompt: str,
+    output: Path | None,
+    model: str | None,
+    size: str | None,
+    seed: int | None,
+    number: int | None,
+) -> Order:
+    given = {
+        "prompt": prompt,
+        "model": model,
+        "image_size": _size(size) if size else None,
+        "seed": seed,
+        "num_images": number,
+    }
+    body: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    order = parse_order(
+        body, default_model=settings.default_model, aliases=dict(settings.model_aliases)
+    )
+    known = catalog.find(order.model)
+    if output is not None and known is not None and "output_format" in known.fields:
+        order.arguments["output_format"] = _format(output, known)
+    return order
+
+
+def _size(text: str) -> object:
+    width, cross, height = text.partition("x")
+    if cross and width.isdigit() and height.isdigit():
+        return {"width": int(width), "height": int(height)}
+    return text
+
+
+def _format(output: Path, model: catalog.Model) -> str:
+    choices = model.fields["output_format"].choices or ()
+    wanted = _FORMATS.get(output.suffix.lower())
+    if wanted not in choices:
+        _refuse(f"{model.id} writes {', '.join(choices)}: {output.name} must end so")
+    return wanted
+
+
+def _make(services: Routes, order: Order) -> Job:
+    ends_at = time.monotonic() + services.settings.max_wait_s
+    if not _err.is_terminal:
+        return services.generator.generate(order, ends_at=ends_at, listener=ignore)
+    with _err.status(f"asking {order.model}") as status:
+        return services.generator.generate(order, ends_at=ends_at, listener=_progress(status))
+
+
+def _progress(status: Status) -> Listener:
+    def heard(name: str, facts: dict[str, object]) -> None:
+        if name == "queued":
+            status.update(f"in fal's queue, position {facts['position']}")
+        elif name == "progress":
+            status.update(f"fal: {facts['message']}")
+        else:
+            status.update("a picture is stored")
+
+    return heard
+
+
+def _write(services: Routes, job: Job, output: Path | None) -> list[Path]:
+    """Copy the stored pictures to where the user wants them."""
+    if output is None:
+        return []
+    several = len(job.images) > 1
+    paths = []
+    for image in job.images:
+        name = f"{output.stem}-{image.index}{output.suffix}" if several else output.name
+        path = output.with_name(name)
+        storage = services.assets.door.get()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage.open(storage.key(image.file_id)) as chunks, path.open("wb") as file:
+            file.writelines(chunks)
+        paths.append(path)
+    return paths
+
+
+def _show(job: Job, paths: list[Path]) -> None:
+    if not sys.stdout.isatty():
+        answer = job.to_json(job.job_id) | {"paths": [str(path) for path in paths]}
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    for image in job.images:
+        typer.echo(f"{image.width}x{image.height} {image.content_type} {image.file_id}")
+        typer.echo(f"  {image.url}")
+    for path in paths:
+        typer.echo(str(path))
+    for warning in job.warnings:
+        _err.print(f"[yellow]{warning.message}[/yellow]")
+
+
+def _fail(error: AppError) -> NoReturn:
+    """Say what went wrong, on stderr, and end with the exit code that fits."""
+    if _err.is_terminal:
+        _err.print(f"[red]{error.code}[/red]: {error.detail}\n{error.hint or ''}", highlight=False)
+    else:
+        typer.echo(json.dumps(problem(error, ""), ensure_ascii=False), err=True)
+    if error.status in {400, 403, 501}:
+        raise typer.Exit(EXIT_USAGE)
+    raise typer.Exit(EXIT_FAILED if error.retryable else EXIT_PAID)
+
+
+def _refuse(message: str) -> NoReturn:
+    _err.print(message, style="red", highlight=False, soft_wrap=True)
+    raise typer.Exit(EXIT_USAGE)

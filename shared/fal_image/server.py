@@ -1,0 +1,77 @@
+"""The server: the app behind WSGI, threaded, for `serve`, development and CloudBase HTTP functions.
+
+waitress does the HTTP; this module only joins the two and says where it listens.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from waitress.server import BaseWSGIServer, create_server
+
+from .events.wsgi import wsgi_app
+from .web import App
+
+DEFAULT_PORT = 9000
+DEFAULT_THREADS = 32
+REFUSED_UNREAD_BYTES = 24 * 1024 * 1024  # up to here our own 413 answers, beyond it waitress's
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, so that the port is certain before anything is printed.
+
+    Port 0 takes any free one. Raises OSError when the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def run(app: App, listener: socket.socket, *, threads: int = DEFAULT_THREADS) -> None:
+    """Serve on the socket until the process is told to stop (Ctrl-C, SystemExit)."""
+    server = _create(app, listener, threads)
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+@contextmanager
+def running(app: App, listener: socket.socket) -> Iterator[str]:
+    """Serve in a thread for the length of the block; gives the address."""
+    server = _create(app, listener, DEFAULT_THREADS)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield url_of(listener)
+    finally:
+        server.task_dispatcher.shutdown()  # first whoever is still answering, then the sockets
+        server.close()
+
+
+def _create(app: App, listener: socket.socket, threads: int) -> BaseWSGIServer:
+    return create_server(
+        wsgi_app(app),
+        sockets=[listener],
+        threads=threads,
+        connection_limit=max(256, threads * 4),
+        max_request_body_size=REFUSED_UNREAD_BYTES,
+        ident="fal-image",
+    )
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address a program on this machine reaches the socket at."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"

@@ -1,0 +1,178 @@
+"""The command as a program: piped, against the emulator."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fal_image import __version__
+from fal_image.dev.emulator import Emulator
+
+COMMAND = [sys.executable, "-c", "from fal_image.cli import main; main()"]
+
+
+@pytest.fixture
+def fal() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+def environment(fal: Emulator | None = None, **more: str) -> dict[str, str]:
+    base = {name: value for name, value in os.environ.items() if not name.startswith("FAL_")}
+    settings = {"FAL_KEY": "id:secret", "FAL_IMAGE_EMULATOR_URL": fal.url} if fal else {}
+    return base | settings | more
+
+
+def run(*arguments: str, environ: dict[str, str], cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environ,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=20,
+    )
+
+
+def test_the_version_is_the_packages():
+    done = run("--version", environ=environment(), cwd=Path.cwd())
+    assert done.stdout.strip() == f"fal-image {__version__}"
+
+
+def test_a_picture_is_made_and_written_where_asked(fal: Emulator, tmp_path: Path):
+    done = run(
+        "generate", "a calico cat", "-o", "cats/cat.png", "--size", "512x256", "--seed", "7",
+        environ=environment(fal), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["paths"] == ["cats/cat.png"]
+    assert answer["seed"] == 7
+    with Image.open(tmp_path / "cats" / "cat.png") as image:
+        assert (image.format, image.size) == ("PNG", (512, 256))
+
+
+def test_without_a_storage_setting_pictures_are_kept_below_the_current_folder(
+    fal: Emulator, tmp_path: Path
+):
+    done = run("generate", "a cat", environ=environment(fal), cwd=tmp_path)
+    (image,) = json.loads(done.stdout)["images"]
+    assert Path(image["tempFileURL"].removeprefix("file://")).is_file()
+    assert (tmp_path / ".fal-image").is_dir()
+
+
+def test_several_pictures_get_numbers(fal: Emulator, tmp_path: Path):
+    run("generate", "a cat", "-n", "2", "-o", "cat.jpg", environ=environment(fal), cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["cat-0.jpg", "cat-1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", " "], "missing_prompt"),
+        (["generate", "a cat", "--model", "schnell"], "invalid_input"),
+        (["generate", "a cat", "--model", "fal-ai/other"], "model_not_allowed"),
+        (["generate", "a cat", "--size", "huge"], "invalid_input"),
+        (["generate", "a cat", "-o", "cat.gif"], "must end so"),
+        (["generate", "a cat", "-n", "9"], "invalid_input"),
+        (["generate"], "prompt"),
+        (["paint"], "paint"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_spends_nothing(
+    fal: Emulator, tmp_path: Path, arguments: list[str], words: str
+):
+    done = run(*arguments, environ=environment(fal), cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stdout == ""
+    assert fal.ledger == []
+
+
+def test_wrong_settings_exit_with_2_and_are_named(tmp_path: Path):
+    environ = environment(FAL_IMAGE_STORAGE="x", FAL_KEY="id:secret")
+    done = run("generate", "a cat", environ=environ, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "FAL_IMAGE_STORAGE" in done.stderr
+
+
+def test_a_failure_without_a_bill_exits_with_1(fal: Emulator, tmp_path: Path):
+    fal.fault("503", on="submit")
+    done = run("generate", "a cat", environ=environment(fal), cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stderr.splitlines()[-1])["error"] == "fal_failed"
+
+
+def test_a_failure_that_may_be_billed_exits_with_3(fal: Emulator, tmp_path: Path):
+    fal.fault("lost", on="submit")
+    done = run("generate", "a cat", environ=environment(fal), cwd=tmp_path)
+    assert done.returncode == 3
+    assert json.loads(done.stderr.splitlines()[-1])["error"] == "submit_unknown"
+
+
+class Program:
+    """A command that serves until it is told to stop."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str], cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], env=environ, cwd=cwd, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        found = re.search(r"http://[0-9.]+:[0-9]+", line)
+        assert found, line
+        self.url = found[0]
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=10)
+
+
+def test_serve_serves_and_stays_closed(fal: Emulator, tmp_path: Path):
+    environ = environment(fal, FAL_IMAGE_STORAGE_URL=tmp_path.as_uri(), FAL_IMAGE_SECRET="s" * 32)
+    with Program("serve", "--port", "0", environ=environ, cwd=tmp_path) as server:
+        assert server.get("/health")[0] == 200
+        assert server.get("/models")[0] == 401
+
+
+def test_serve_refuses_a_port_that_is_taken(fal: Emulator, tmp_path: Path):
+    environ = environment(fal, FAL_IMAGE_STORAGE_URL=tmp_path.as_uri(), FAL_IMAGE_SECRET="s" * 32)
+    port = fal.url.rpartition(":")[2]
+    done = run("serve", "--port", port, environ=environ, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--port" in done.stderr
+
+
+def test_serve_refuses_wrong_settings(tmp_path: Path):
+    done = run("serve", "--port", "0", environ=environment(FAL_IMAGE_X="1"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "FAL_IMAGE_X" in done.stderr
+    assert "FAL_IMAGE_STORAGE_URL" in done.stderr
+
+
+def test_the_emulator_is_a_program_too(tmp_path: Path):
+    with Program("emulator", "--port", "0", environ=environment(), cwd=tmp_path) as emulator:
+        status, page = emulator.get("/")
+        assert status == 200
+        assert b"not imitate" in page
