@@ -192,8 +192,8 @@ def install_packages(lock_name: str, stamp: dict[str, str], lock_fd: int) -> Non
         [*PIP_INSTALL, "--require-hashes", "--no-deps", "--only-binary=:all:"]
         + ["-r", str(ROOT / lock_name)],
         lock_fd,
-        "The packages could not be installed: check the network and the index settings that"
-        " `python3 -m pip config list` shows, then start again.",
+        "The packages could not be installed: check the network and pip's index settings, then"
+        " start again.",
     )
 
 

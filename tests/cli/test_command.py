@@ -38,7 +38,6 @@ def run(*arguments: str, environ: dict[str, str], cwd: Path) -> "subprocess.Comp
         env=environ,
         cwd=cwd,
         capture_output=True,
-        text=True,
         encoding="utf-8",
         timeout=20,
     )
@@ -125,7 +124,7 @@ class Program:
 
     def __init__(self, *arguments: str, environ: dict[str, str], cwd: Path) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=environ, cwd=cwd, stderr=subprocess.PIPE, text=True
+            [*COMMAND, *arguments], env=environ, cwd=cwd, stderr=subprocess.PIPE, encoding="utf-8"
         )
         assert self.process.stderr is not None
         line = self.process.stderr.readline()

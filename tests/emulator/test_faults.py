@@ -127,6 +127,34 @@ def test_other_calls_fail_too_and_are_counted(
     assert emulator.calls[on] == 1
 
 
+@pytest.mark.parametrize(("kind", "status"), [("slow", 200), ("lost", None), ("cut", None)])
+@pytest.mark.parametrize("on", ["submit", "status", "stream", "result", "cancel", "file", "run"])
+def test_any_call_can_be_carried_out_and_answered_late_or_not_at_all(
+    emulator: Emulator, on: str, kind: str, status: int | None
+) -> None:
+    taken = submit(emulator, **CAT)
+    made = finish(emulator, taken)
+    calls = {
+        "submit": ("POST", SUBMIT),
+        "status": ("GET", taken["status_url"]),
+        "stream": ("GET", f"{taken['status_url']}/stream"),
+        "result": ("GET", taken["response_url"]),
+        "cancel": ("PUT", taken["cancel_url"]),
+        "file": ("GET", picture_url(made)),
+        "run": ("POST", f"{RUN}/{SCHNELL}"),
+    }
+    method, url = calls[on]
+    body = CAT if method == "POST" else None
+    options: dict[str, Any] = {"seconds": 0.01} if kind == "slow" else {}
+    emulator.fault(kind, on=on, **options)
+
+    if status is None:
+        with pytest.raises((http.client.IncompleteRead, http.client.RemoteDisconnected)):
+            ask(emulator, method, url, body)
+    else:
+        assert ask(emulator, method, url, body).status == (400 if on == "cancel" else status)
+
+
 @pytest.mark.parametrize(
     ("on", "method", "link", "tail"),
     [

@@ -27,7 +27,6 @@ def test_importing_an_entrypoint_loads_no_cloud_sdk(cloud: str, storage: str):
         [sys.executable, "-c", program],
         env=environ,
         capture_output=True,
-        text=True,
         check=True,
         encoding="utf-8",
     )

@@ -98,7 +98,7 @@ def test_an_older_python_gets_one_line_not_a_syntax_error():
         "runpy.run_path(sys.argv[1], run_name='__main__')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", pretend, program], capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, "-c", pretend, program], capture_output=True, encoding="utf-8"
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("fal-image needs Python 3.10 or newer")

@@ -28,7 +28,6 @@ def once(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         [*COMMAND, "--once", "a calico cat", *arguments],
         env=environment(**environ),
         capture_output=True,
-        text=True,
         encoding="utf-8",
         timeout=20,
     )
@@ -88,7 +87,7 @@ def test_live_without_a_key_says_what_is_missing():
 
 def test_it_serves_until_ctrl_c():
     process = subprocess.Popen(
-        COMMAND, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        COMMAND, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -39,9 +39,9 @@ def test_the_wheel_holds_only_the_package(wheel: Path):
 def test_installed_elsewhere_the_command_makes_a_picture(wheel: Path, tmp_path: Path):
     """An empty environment, the wheel, and its requirements as they are installed here."""
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
-    python = tmp_path / "venv" / "bin" / "python"
+    python = str(tmp_path / "venv" / "bin" / "python")
     show = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = Path(subprocess.check_output([python, "-c", show], text=True).strip())
+    site = Path(subprocess.check_output([python, "-c", show], encoding="utf-8").strip())
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     # The requirements come from this environment: nothing is fetched, and no path leads to us.
@@ -53,7 +53,6 @@ def test_installed_elsewhere_the_command_makes_a_picture(wheel: Path, tmp_path: 
             cwd=tmp_path,
             env=_clean() | {"FAL_KEY": "any:key", "FAL_IMAGE_EMULATOR_URL": fal.url},
             capture_output=True,
-            text=True,
             encoding="utf-8",
         )
     assert done.returncode == 0, done.stderr

@@ -426,5 +426,7 @@ def test_no_text_makes_nearest_raise(text: str) -> None:
 
 def test_importing_the_catalog_loads_no_http_client_and_no_pillow() -> None:
     probe = "import sys, fal_image.fal.catalog; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, encoding="utf-8", check=True
+    )
     assert not {"requests", "httpx", "fal_client", "PIL"} & set(run.stdout.split())

@@ -40,6 +40,7 @@ REASONS = {
     "503": "Service Unavailable",
 }
 NGINX = {"502-nginx": "502 Bad Gateway", "504-nginx": "504 Gateway Time-out"}
+SPOILING = {"lost", "slow", "cut", "no-request-id"}  # the call is carried out as ever
 NGINX_PAGE = (
     "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -160,7 +161,9 @@ class Imitation:
             return Answer(int(title[:3]), body, {"content-type": "text/html"})
         if fault.kind in REASONS:
             return _dressed(call, json_answer(int(fault.kind), {"detail": REASONS[fault.kind]}))
-        return self._spoil(fault, _dressed(call, handler(replace(call, fault=fault))))
+        if fault.kind in SPOILING:
+            return self._spoil(fault, _dressed(call, handler(call)))
+        return _dressed(call, handler(replace(call, fault=fault)))
 
     def _spoil(self, fault: Fault, reply: Reply) -> Reply:
         """What reaches the caller of a call that was carried out."""
