@@ -15,7 +15,15 @@ from datetime import datetime, timezone
 from . import storage
 from .access import Access
 from .assets import Assets, StorageDoor
-from .errors import AppError, Internal, MethodNotAllowed, Misconfigured, NotFound
+from .errors import (
+    AppError,
+    FalFailed,
+    FalRejected,
+    Internal,
+    MethodNotAllowed,
+    Misconfigured,
+    NotFound,
+)
 from .events.paths import strip_base_path
 from .fal.client import Fal
 from .generate import Generator
@@ -157,7 +165,9 @@ class _Front:
         try:
             response = self._answer(request, started_at, facts)
         except AppError as error:
-            facts |= {"error": error.code, "detail": error.detail}
+            facts["error"] = error.code
+            if not isinstance(error, (FalFailed, FalRejected)):  # fal's words may quote the prompt
+                facts["detail"] = error.detail
             facts |= {name: error.extensions[name] for name in _LOGGED if name in error.extensions}
             response = problem_response(error, request_id)
         except Exception:

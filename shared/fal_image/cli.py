@@ -83,7 +83,7 @@ def generate(
     except AppError as error:
         _fail(error)
     except KeyboardInterrupt:
-        _err.print("interrupted; fal was asked to cancel")
+        _tell("interrupted; fal was asked to cancel")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(job, paths)
 
@@ -106,7 +106,7 @@ def serve(
     url = server.url_of(listener)
     environ = {"FAL_IMAGE_PUBLIC_URL": url, **os.environ}
     services = _services(environ)
-    _err.print(f"fal-image {__version__} on {url}")
+    _tell(f"fal-image {__version__} on {url}")
     server.run(app.front(services), listener, threads=threads)
 
 
@@ -121,8 +121,8 @@ def emulator(
     from .dev import emulator as fal_emulator  # draws pictures: not for every start of the command
 
     def say(running: fal_emulator.Emulator) -> None:
-        _err.print(f"fal emulator on {running.url}, no money; {running.url}/ tells what it does")
-        _err.print(f"use it: FAL_KEY=any:key FAL_IMAGE_EMULATOR_URL={running.url} fal-image …")
+        _tell(f"fal emulator on {running.url}, no money; {running.url}/ tells what it does")
+        _tell(f"use it: FAL_KEY=any:key FAL_IMAGE_EMULATOR_URL={running.url} fal-image …")
 
     try:
         fal_emulator.serve(port=port, run_s=delay_s, ready=say)
@@ -227,13 +227,14 @@ def _show(job: Job, paths: list[Path]) -> None:
     for path in paths:
         typer.echo(str(path))
     for warning in job.warnings:
-        _err.print(f"[yellow]{warning.message}[/yellow]")
+        _tell(warning.message, style="yellow")
 
 
 def _fail(error: AppError) -> NoReturn:
     """Say what went wrong, on stderr, and end with the exit code that fits."""
     if _err.is_terminal:
-        _err.print(f"[red]{error.code}[/red]: {error.detail}\n{error.hint or ''}", highlight=False)
+        _tell(f"{error.code}: {error.detail}", style="red")
+        _tell(error.hint or "")
     else:
         typer.echo(json.dumps(problem(error, ""), ensure_ascii=False), err=True)
     if error.status in {400, 403, 501}:
@@ -241,6 +242,11 @@ def _fail(error: AppError) -> NoReturn:
     raise typer.Exit(EXIT_FAILED if error.retryable else EXIT_PAID)
 
 
+def _tell(message: str, style: str | None = None) -> None:
+    """Print to stderr as it stands: neither wrapped nor coloured by what it contains."""
+    _err.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 def _refuse(message: str) -> NoReturn:
-    _err.print(message, style="red", highlight=False, soft_wrap=True)
+    _tell(message, style="red")
     raise typer.Exit(EXIT_USAGE)

@@ -59,9 +59,10 @@ class Outcome:
 class _NotTaken(Exception):
     """fal certainly has not taken the job: it may be submitted again."""
 
-    def __init__(self, error: AppError, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(error.detail)
+    def __init__(self, error: AppError, reason: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
         self.error = error
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
 
@@ -109,6 +110,7 @@ class Fal:
             try:
                 return self._submit_once(model, arguments, ends_at)
             except _NotTaken as refusal:
+                logger.warning("submit %d was not taken: %s", attempt, refusal.reason)
                 pause_s = max(delay_s, refusal.retry_after_s)
                 if attempt == SUBMIT_TRIES or self.clock() + pause_s >= ends_at:
                     raise refusal.error from refusal
@@ -265,7 +267,8 @@ def _judge_submit(answer: Answer, model: str) -> httpx.Response:
     refusal = refusals.read(answer.status, answer.headers, answer.body)
     if refusal.status == 429:
         error = refusals.explain(refusal, model, request_id=None)
-        raise _NotTaken(error, retry_after_s=_seconds(answer.headers.get("retry-after")))
+        pause_s = _seconds(answer.headers.get("retry-after"))
+        raise _NotTaken(error, "HTTP 429", retry_after_s=pause_s)
     if refusal.detail is not None and refusal.status not in {408, 409}:
         raise refusals.explain(refusal, model, request_id=None)
     raise SubmitUnknown(
@@ -282,7 +285,8 @@ def _lost_submit(error: WireError) -> Exception:
             hint="The function has no way out to the internet: allow public network access or "
             "attach a NAT gateway. Nothing was sent to fal.",
             retryable=True,
-        )
+        ),
+        error.reason,
     )
 
 
