@@ -71,6 +71,18 @@ def test_a_stream_that_fails_is_replaced_by_polling(first: bytes):
     assert peer.paths[1] == "/queue.fal.run/fal-ai/flux/requests/r-1/status?logs=1"
 
 
+def test_a_silent_stream_is_replaced_by_polling():
+    silent = (
+        b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    time = Time()
+    with Peer([silent, status(DONE, 200)]) as peer:
+        wire = Wire(emulator_url=peer.url, clock=time)
+        fal = Fal(wire, "id:secret", time, time.sleep, silence_s=0.2)
+        assert fal.wait(MODEL, "r-1", ends_at=time() + 60).is_completed
+    assert len(peer.requests) == 2
+
+
 def test_polling_slows_down_to_two_seconds():
     time = Time()
     polls = [status(QUEUED)] * 8

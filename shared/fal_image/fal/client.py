@@ -99,6 +99,7 @@ class Fal:
     key: str | None = field(repr=False)
     clock: Clock = time.monotonic
     sleep: Sleep = time.sleep
+    silence_s: float = SILENCE_S
 
     def submit(self, model: str, arguments: dict[str, object], *, ends_at: float) -> str:
         """Put a job into fal's queue and return fal's request id. fal bills from here on.
@@ -195,7 +196,10 @@ class Fal:
         """Statuses as fal sends them: a stream carries only the log entries that are new."""
         completed = None
         stream = self.wire.stream(
-            url, key=self._required_key(), timeout_s=ends_at - self.clock(), silence_s=SILENCE_S
+            url,
+            key=self._required_key(),
+            timeout_s=ends_at - self.clock(),
+            silence_s=self.silence_s,
         )
         with stream as (http_status, chunks):
             for event in decode_events(chunks) if http_status == 200 else ():
