@@ -120,7 +120,7 @@ def test_a_lambda_value_without_status_is_itself_the_answer() -> None:
         {"statusCode": True},
         {"statusCode": 200, "body": {}},
         {"statusCode": 200, "headers": {"a": 1}},
-        {"statusCode": 200, "body": "=", "isBase64Encoded": True},
+        {"statusCode": 200, "body": "a", "isBase64Encoded": True},
     ],
 )
 def test_a_malformed_reply_is_what_it_would_be_in_the_cloud(reply: dict[str, Any]) -> None:
