@@ -6,14 +6,16 @@ Refuses to know which cloud it is on and what the routes do.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from .errors import AppError
 
-PlatformName = Literal["aws", "cloudbase", "wsgi", "direct"]
+# "timer" and "queue" are events that no caller sent; only events/* may say so.
+PlatformName = Literal["aws", "cloudbase", "wsgi", "direct", "timer", "queue"]
 
 # The body of an answer is bytes, or an iterator of chunks for whoever can stream them.
 Body = bytes | Iterator[bytes]
@@ -52,6 +54,8 @@ class Platform:
 
     `ends_at` is when the invocation is killed, on `time.monotonic`'s scale; `gateway_s` how long
     the entrance in front waits for an answer. `caller` is an identity the platform vouches for.
+    `environment` are variables of this invocation alone, such as credentials that soon die; they
+    win over the process's own.
     """
 
     name: PlatformName
@@ -61,12 +65,17 @@ class Platform:
     gateway_s: float | None = None
     public_url: str | None = None
     caller: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Request:
     """One request to a route. `path` starts with "/", is percent-decoded and has lost the
-    platform's stage; `query` keeps repeated keys in order."""
+    platform's stage; `query` keeps repeated keys in order.
+
+    A PUT whose body is too long for memory has it unread in `file`, `file_bytes` long by its own
+    word, where the entrance can do that; `body` is then empty.
+    """
 
     method: str
     path: str
@@ -74,10 +83,22 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+    file: BinaryIO | None = None
+    file_bytes: int = 0
+
+    def open_body(self) -> tuple[BinaryIO, int]:
+        """The body to be read once, no further than its length, which comes with it."""
+        if self.file is not None:
+            return self.file, self.file_bytes
+        return io.BytesIO(self.body), len(self.body)
 
     def query_value(self, name: str) -> str | None:
-        """The first value of a query key, None when it is absent."""
-        return next((value for key, value in self.query if key == name), None)
+        """The last value of a query key, None when it is absent.
+
+        Entrances that keep one value of a repeated key keep the last (Elastic Load Balancing
+        guide, "Use Lambda functions as targets"), so every entrance gives the same answer.
+        """
+        return next((value for key, value in reversed(self.query) if key == name), None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ import pytest
 from fal_image.dev.platforms import HTTP_API_HOST, LambdaContext
 from fal_image.events import aws
 from fal_image.web import Request, Response
-from support.events import Recorder, frozen, function_url_event, http_api_event, published
+from support.events import DATA, Recorder, frozen, function_url_event, http_api_event, published
+
+TOPIC = {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "hello"}}]}
+OBJECT_CREATED = {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": {}}}
 
 
 def invoke(event: object, app: Any = None, *, timeout_s: float = 60.0) -> dict[str, Any]:
@@ -71,12 +74,19 @@ def test_the_published_http_api_event_becomes_a_request_with_a_gateway_limit() -
         (published("aws_rest_api"), "rest"),
         (published("aws_rest_api") | {"version": "1.0"}, "rest"),
         (published("aws_alb"), "alb"),
+        (published("aws_alb_lists"), "alb"),
         (published("aws_lattice"), "other_gateway"),
         ({"raw_path": "/", "method": "POST", "body": "{}"}, "other_gateway"),
         ({"requestContext": {"connectionId": "c"}}, "other_gateway"),
         ({"requestContext": None}, "other_gateway"),
-        (published("aws_sqs"), "records"),
-        (published("aws_schedule"), "eventbridge"),
+        (published("aws_sqs"), "queue"),
+        (TOPIC, "other_records"),
+        ({"Records": []}, "other_records"),
+        (published("aws_schedule"), "timer"),
+        (published("aws_scheduler"), "timer"),
+        (published("aws_schedule_input"), "timer"),
+        (OBJECT_CREATED, "other_eventbridge"),
+        ({"job": "sweep", "prompt": "a cat"}, "direct"),
         ({"prompt": "a cat"}, "direct"),
         ({"version": "2.0"}, "direct"),
         ({}, "direct"),
@@ -90,10 +100,9 @@ def test_an_event_is_known_by_its_context_and_never_by_its_version(
     assert aws.classify(event) == kind
 
 
-@pytest.mark.parametrize("name", ["aws_rest_api", "aws_alb", "aws_lattice"])
-def test_a_gateway_that_is_not_served_gets_a_clear_http_answer(name: str) -> None:
+def test_a_gateway_that_is_not_served_gets_a_clear_http_answer() -> None:
     app = Recorder()
-    reply = invoke(published(name), app)
+    reply = invoke(published("aws_lattice"), app)
     assert not app.requests
     assert reply["statusCode"] == 400
     problem = json.loads(reply["body"])
@@ -101,33 +110,29 @@ def test_a_gateway_that_is_not_served_gets_a_clear_http_answer(name: str) -> Non
     assert "Function URL" in problem["hint"]
 
 
-@pytest.mark.parametrize("name", ["aws_sqs", "aws_schedule"])
-def test_an_event_of_a_queue_or_schedule_gets_a_clear_object(name: str) -> None:
+@pytest.mark.parametrize("event", [TOPIC, OBJECT_CREATED])
+def test_an_event_that_is_no_schedule_and_no_queue_gets_a_clear_object_and_one_log_line(
+    event: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     app = Recorder()
-    reply = invoke(published(name), app)
-    assert not app.requests
-    assert (reply["error"], reply["status"], reply["requestId"]) == (
-        "invalid_input",
-        400,
-        "lambda-id",
-    )
-
-
-def test_no_event_of_a_gateway_passes_for_a_direct_call_of_iam() -> None:
-    names = ("aws_rest_api", "aws_alb", "aws_lattice", "aws_function_url", "aws_http_api")
-    for event in (published(name) for name in names):
-        context = LambdaContext("lambda-id", clock=frozen)
-        platform = aws.platform_of(
-            event, context, aws.classify(event), clock=frozen, new_id=lambda: "new-id"
-        )
-        assert platform.caller is None
-
-
-def test_a_refused_event_leaves_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="fal_image"):
-        invoke(published("aws_sqs"))
+        reply = invoke(event, app)
+    assert not app.requests
+    assert (reply["error"], reply["status"]) == ("invalid_input", 400)
+    assert reply["requestId"] == "lambda-id"
     (record,) = caplog.records
     assert record.__dict__["fields"]["error"] == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [path.stem for path in DATA.glob("aws_*") if "requestContext" in path.read_text("utf-8")],
+)
+def test_no_event_of_a_gateway_passes_for_a_direct_call_of_iam(name: str) -> None:
+    event, context = published(name), LambdaContext("lambda-id", clock=frozen)
+    kind = aws.classify(event)
+    platform = aws.platform_of(event, context, kind, clock=frozen, new_id=lambda: "new-id")
+    assert (platform.name, platform.caller) == ("aws", None)
 
 
 def test_a_function_url_path_is_decoded_and_an_http_api_path_is_decoded_already() -> None:
@@ -251,17 +256,18 @@ def test_lone_surrogates_are_replaced_where_utf8_is_needed() -> None:
 def test_text_goes_out_as_text_and_the_rest_as_base64(
     content_type: str, body: bytes, text: str, is_base64: bool
 ) -> None:
-    reply = aws.reply(Response(200, body, (("Content-Type", content_type),)))
+    event = function_url_event()
+    reply = invoke(event, lambda _: Response(200, body, (("Content-Type", content_type),)))
     assert (reply["body"], reply["isBase64Encoded"]) == (text, is_base64)
     assert reply["headers"] == {"content-type": content_type}
 
 
 def test_repeated_headers_are_joined_and_cookies_are_listed() -> None:
     headers = (("Vary", "Origin"), ("vary", "Accept"), ("set-cookie", "a=1"), ("Set-Cookie", "b=2"))
-    reply = aws.reply(Response(204, b"", headers))
+    reply = invoke(function_url_event(), lambda _: Response(204, b"", headers))
     assert reply["headers"] == {"vary": "Origin, Accept"}
     assert reply["cookies"] == ["a=1", "b=2"]
-    assert "cookies" not in aws.reply(Response(204))
+    assert "cookies" not in invoke(function_url_event(), lambda _: Response(204))
 
 
 def test_an_iterator_body_is_sent_whole() -> None:

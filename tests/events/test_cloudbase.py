@@ -28,7 +28,7 @@ def test_the_published_event_becomes_a_request() -> None:
     assert (request.method, request.path, request.query, request.body) == ("GET", "/", (), b"")
     assert request.headers.get_all("host") == ["env-id.service.tcloudbase.com"]
     platform = request.platform
-    assert platform.request_id == "cdbb96328072184d19d3fcd243e8cc4d"
+    assert platform.request_id == "scf-id"
     assert (platform.name, platform.gateway_s, platform.caller) == ("cloudbase", 55.0, None)
     assert platform.public_url is None
 
@@ -108,11 +108,12 @@ def test_without_a_named_client_the_nearest_hop_counts(environment: object) -> N
     assert request.platform.client_ip == "198.51.100.1"
 
 
-def test_a_timer_gets_a_clear_object() -> None:
-    app = Recorder()
-    reply = invoke(published("cloudbase_timer"), app)
-    assert not app.requests
-    assert reply["error"] == "invalid_input"
+def test_a_timer_is_a_request_that_nobody_sent_and_its_message_is_not_read() -> None:
+    event = published("cloudbase_timer") | {"route": "POST /generate", "prompt": "x"}
+    request = received(event)
+    assert (request.platform.name, request.platform.caller) == ("timer", None)
+    assert (request.path, request.body) == ("/timer", b"")
+    assert (request.query, list(request.headers)) == ((), [])
 
 
 def test_a_call_from_wechat_loses_what_wechat_adds_and_grants_nothing() -> None:
@@ -121,6 +122,52 @@ def test_a_call_from_wechat_loses_what_wechat_adds_and_grants_nothing() -> None:
     assert json.loads(request.body) == {"prompt": "a calico cat"}
     assert (request.platform.name, request.platform.caller) == ("direct", None)
     assert (request.platform.gateway_s, request.platform.request_id) == (None, "scf-id")
+
+
+@pytest.mark.parametrize("name", ["WX_OPENID", "TCB_UUID"])
+def test_who_calls_is_in_the_invocations_environment_and_is_not_granted_anything(name: str) -> None:
+    context = cloudbase_context("scf-id", variables={name: "somebody"})
+    request = received(published("cloudbase_web_call"), context=context)
+    assert request.platform.environment[name] == "somebody"
+    assert request.platform.caller is None
+
+
+def test_a_call_in_the_shape_of_http_gains_nothing_by_it() -> None:
+    context = cloudbase_context("scf-id", client_ip="203.0.113.9")
+    platform = received(published("cloudbase_http_shaped_call"), context=context).platform
+    assert platform.caller is None
+    assert platform.public_url is None
+    assert platform.request_id == "scf-id"  # a chosen one could pass for a request already counted
+    assert platform.client_ip == "203.0.113.9"
+    assert "oSomebodyElse" not in platform.environment.values()
+
+
+@pytest.mark.parametrize(
+    ("facts", "environment"),
+    [
+        ({"environment": '{"A":"1","B":"x=y;z"}'}, {"A": "1", "B": "x=y;z"}),
+        ({"environment": {"A": "1"}}, {"A": "1"}),
+        ({"environment": '{"A":1,"B":null,"C":["x"],"D":"yes"}'}, {"D": "yes"}),
+        ({"environ": "A=1;B=x=y;C="}, {"A": "1", "B": "x=y", "C": ""}),
+        ({"environ": ";;=1;A"}, {}),
+        ({"environment": '{"A":"1"}', "environ": "A=2;B=3"}, {"A": "1"}),
+        ({"environment": "{}", "environ": "A=2"}, {}),
+        ({"environment": "not json", "environ": "A=2"}, {"A": "2"}),
+        ({"environment": "[]", "environ": 5}, {}),
+        ({"environment": "[" * 9999}, {}),
+        ({"environment": '{"\\ud800":"\\ud800"}'}, {"?": "?"}),
+        ({}, {}),
+    ],
+)
+def test_the_environment_is_read_in_the_new_form_and_else_in_the_old(
+    facts: dict[str, object], environment: dict[str, str]
+) -> None:
+    assert received({"prompt": "x"}, context=facts).platform.environment == environment
+
+
+def test_a_value_of_the_old_form_cannot_pose_as_a_variable_of_its_own() -> None:
+    facts = {"environ": "NICKNAME=me;WX_OPENID=victim;WX_OPENID=me"}
+    assert "WX_OPENID" not in received({"prompt": "x"}, context=facts).platform.environment
 
 
 @pytest.mark.parametrize("body", [{"prompt": "x"}, '{"prompt": "x"}'])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -20,17 +20,21 @@ CONTEXTS: tuple[object, ...] = (
     LambdaContext("lambda-id", clock=frozen),
     cloudbase_context("scf-id"),
     {"time_limit_in_ms": "x", "environment": "{", "request_id": 5},
+    {"environment": '{"\\ud800":"\\ud800","A":5}', "environ": 7},
+    {"environment": None, "environ": "A=1;A=2;=;B;\ud800=\ud800"},
 )
 
 
 @pytest.mark.parametrize("platform", [aws, cloudbase])
 def test_no_event_raises_and_every_reply_is_well_formed(platform: Any) -> None:
-    statuses = set()
+    statuses, kinds = set(), set()
     for number, event in enumerate(fuzz.events(seed=20261121, count=COUNT)):
         reply = platform.handle(event, CONTEXTS[number % len(CONTEXTS)], echo, clock=frozen)
+        kinds.add(platform.classify(event))
         assert_well_formed(reply, is_http=answers_http(platform.classify(event)))
         statuses.add(reply.get("statusCode", reply.get("status", 200)))
     assert statuses == {200, 400}
+    assert kinds == set(get_args(platform.Kind))
 
 
 def test_the_same_seed_gives_the_same_events() -> None:
@@ -50,4 +54,8 @@ def assert_well_formed(reply: object, *, is_http: bool) -> None:
     assert 100 <= reply["statusCode"] <= 599
     assert isinstance(reply["body"], str)
     assert isinstance(reply["isBase64Encoded"], bool)
-    assert all(isinstance(value, str) for value in reply["headers"].values())
+    single, lists = reply.get("headers", {}), reply.get("multiValueHeaders", {})
+    assert single.keys().isdisjoint(lists)
+    values = [*single.values(), *(value for several in lists.values() for value in several)]
+    assert values
+    assert all(isinstance(value, str) for value in values)

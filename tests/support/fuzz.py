@@ -60,9 +60,19 @@ _KEYS = (
     "cookies",
     "Records",
     "Type",
+    "TriggerName",
     "stage",
     "domainName",
     "multiValueHeaders",
+    "multiValueQueryStringParameters",
+    "elb",
+    "identity",
+    "x-forwarded-for",
+    "messageId",
+    "eventSource",
+    "detail-type",
+    "job",
+    "userInfo",
 )
 _ROUTES = ("POST /generate", "GET /health", "get /models", "POST", "/generate", "DELETE /x y", "")
 

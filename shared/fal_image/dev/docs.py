@@ -1,20 +1,27 @@
-"""Pages that the program knows best: the table of errors and the table of settings.
+"""Pages that the program knows best: errors, settings, and what is read from which event.
 
 `python -m fal_image.dev.docs` writes them; a test fails when they differ from the code.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from .. import errors, settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
+FIELDS = DOCS.parent / "tests" / "data" / "fields.json"  # a test holds it against real events
 
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
-    return {"errors.md": errors_page(), "settings.md": settings_page()}
+    return {
+        "errors.md": errors_page(),
+        "events.md": events_page(json.loads(FIELDS.read_text(encoding="utf-8"))),
+        "settings.md": settings_page(),
+    }
 
 
 def errors_page() -> str:
@@ -41,6 +48,55 @@ def errors_page() -> str:
         if kind.default_hint:
             lines += ["", f"**What to do:** {kind.default_hint}"]
     return "\n".join(lines) + "\n"
+
+
+def events_page(mapping: dict[str, Any]) -> str:
+    """The page of events; `mapping` says for every field and entrance where it comes from."""
+    entrances = mapping["entrances"]
+    lines = [
+        "# Events",
+        "",
+        "Every entrance is turned into one `Request` with one `Platform`, and nothing behind it",
+        "knows which it was. The table says what comes from where. *Else* stands before what is",
+        "asked when the first is missing; a dash: there is no such thing here; `?`: the vendor's",
+        "samples do not show it. `context` is what the platform hands over beside the event.",
+        "",
+        f"| | {' | '.join(entrance['title'] for entrance in entrances)} |",
+        "|---" * (len(entrances) + 1) + "|",
+    ]
+    for field, sources in mapping["fields"].items():
+        cells = [_source(sources.get(entrance["id"], [])) for entrance in entrances]
+        lines.append(f"| **{field}** | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_ABOUT_EVENTS]) + "\n"
+
+
+def _source(places: list[str]) -> str:
+    """One cell: a constant is written after `=`, the whole event is `*`."""
+    words = {"*": "the event itself", "=new": "a new one"}
+    return (
+        " else ".join(words.get(place, f"`{place.removeprefix('=')}`") for place in places) or "–"
+    )
+
+
+_ABOUT_EVENTS = (
+    "- **Bodies** are decoded where `isBase64Encoded` says so, never by guessing. That of a PUT",
+    "  above 6 MiB, which only a server of our own takes, is `file`, not read yet.",
+    "- **Paths** are percent-decoded once: HTTP APIs have done it already. Their named stages are",
+    "  cut off, and stand in the public URL, on the API's own domain only.",
+    "- **Repeated** headers and query keys: a load balancer without",
+    "  `lambda.multi_value_headers.enabled` drops all but the last. Headers of its answers are in",
+    "  lists if those of the event were.",
+    "- **`x-forwarded-for`**: the last address counts; the others are the caller's own text.",
+    "- **EventBridge**: a rule or schedule is known by its `detail-type`, `Scheduled Event`. A",
+    '  schedule with an input of its own must send exactly `{"job":"sweep"}`.',
+    "- **Timers** may only sweep, because on CloudBase whoever may call the function can send an",
+    "  event that looks like one. An event that looks like HTTP gains nothing either: identity,",
+    "  request id and credentials come from the context alone.",
+    "- **SQS**: turn `ReportBatchItemFailures` on. Each message is a request of its own; those",
+    "  answered with a status of 400 or more are named in `batchItemFailures` and come again.",
+    "- **`callFunction`** answers with the body's object, an object with `error` being a failure.",
+    "  `userInfo`, which WeChat adds to the event, is dropped.",
+)
 
 
 def settings_page() -> str:

@@ -11,18 +11,20 @@ import base64
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from ..events import aws, cloudbase
 from ..web import App, Request, Response, json_response
 
 FUNCTION_URL_HOST = "emulated0url0id.lambda-url.eu-west-1.on.aws"
 HTTP_API_HOST = "emulatedapi.execute-api.eu-west-1.amazonaws.com"
+REST_API_HOST = "emulatedrest.execute-api.eu-west-1.amazonaws.com"
+ALB_HOST = "emulated-balancer.eu-west-1.elb.amazonaws.com"
 CLOUDBASE_HOST = "emulated-env.service.tcloudbase.com"
 TIMEOUT_S = 120.0
 
@@ -50,7 +52,7 @@ class LambdaContext:
 
 def function_url_event(request: Request, *, at: datetime) -> dict[str, Any]:
     """The event that a Function URL without IAM auth makes of a request received `at`."""
-    path = quote(request.path, safe="/-._~!$&'()*+,;=:@")
+    path = _as_sent(request.path)
     event = _payload_v2(request, at, host=FUNCTION_URL_HOST, path=path, stage="$default")
     event["requestContext"]["accountId"] = "anonymous"
     cookie = request.headers.get("cookie")
@@ -65,6 +67,83 @@ def http_api_event(request: Request, *, at: datetime, stage: str = "$default") -
     return _payload_v2(request, at, host=HTTP_API_HOST, path=path, stage=stage)
 
 
+def rest_event(request: Request, *, at: datetime, stage: str = "dev") -> dict[str, Any]:
+    """The event that an API Gateway REST API (payload format 1.0) makes of a request.
+
+    As if its `binaryMediaTypes` named everything that is not text.
+    """
+    path, query = _as_sent(request.path), _listed(request.query)
+    headers = _listed([pair for pair in request.headers if pair[0] != "host"])
+    headers |= {"Host": [REST_API_HOST], "X-Forwarded-For": [_client_ip(request)]}
+    event: dict[str, Any] = {
+        "resource": "/{proxy+}",
+        "path": path,
+        "httpMethod": request.method,
+        "headers": {name: values[-1] for name, values in headers.items()},
+        "multiValueHeaders": headers,
+        "queryStringParameters": {name: values[-1] for name, values in query.items()} or None,
+        "multiValueQueryStringParameters": query or None,
+        "pathParameters": {"proxy": path[1:]},
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "emulatedrest",
+            "domainName": REST_API_HOST,
+            "domainPrefix": "emulatedrest",
+            "extendedRequestId": "emulated=",
+            "httpMethod": request.method,
+            "identity": {
+                "sourceIp": _client_ip(request),
+                "userAgent": request.headers.get("user-agent"),
+            },
+            "path": f"/{stage}{path}",
+            "protocol": "HTTP/1.1",
+            "requestId": request.platform.request_id,
+            "requestTime": at.strftime("%d/%b/%Y:%H:%M:%S +0000"),
+            "requestTimeEpoch": int(at.timestamp() * 1000),
+            "resourceId": "emul8d",
+            "resourcePath": "/{proxy+}",
+            "stage": stage,
+        },
+    }
+    return event | {"body": None, "isBase64Encoded": False} | _event_body(request)
+
+
+def alb_event(request: Request, *, has_lists: bool = False) -> dict[str, Any]:
+    """The event that an Application Load Balancer makes of a request.
+
+    `has_lists` is its target group's attribute `lambda.multi_value_headers.enabled`; without it
+    the last of repeated headers and query keys is kept, and the others are lost.
+    """
+    hops = [*request.headers.get_all("x-forwarded-for"), _client_ip(request)]
+    headers = _listed([pair for pair in request.headers if pair[0] != "host"]) | {
+        "host": [ALB_HOST],
+        "x-amzn-trace-id": ["Root=1-6920ae00-emulated"],
+        "x-forwarded-for": [", ".join(hops)],
+        "x-forwarded-port": ["443"],
+        "x-forwarded-proto": ["https"],
+    }
+    query = _listed([(quote_plus(name), quote_plus(value)) for name, value in request.query])
+    event: dict[str, Any] = {
+        "requestContext": {
+            "elb": {
+                "targetGroupArn": "arn:aws:elasticloadbalancing:eu-west-1:123456789012:"
+                "targetgroup/emulated/6d0ecf831eec9f09"
+            }
+        },
+        "httpMethod": request.method,
+        "path": _as_sent(request.path),
+    }
+    if has_lists:
+        event |= {"multiValueQueryStringParameters": query, "multiValueHeaders": headers}
+    else:
+        event |= {
+            "queryStringParameters": {name: values[-1] for name, values in query.items()},
+            "headers": {name: values[-1] for name, values in headers.items()},
+        }
+    return event | {"body": "", "isBase64Encoded": False} | _event_body(request)
+
+
 def read_lambda_reply(reply: object) -> Response:
     """What a Function URL or HTTP API sends for a function's return value.
 
@@ -75,16 +154,52 @@ def read_lambda_reply(reply: object) -> Response:
     body = _reply_body(reply)
     headers, cookies = reply.get("headers", {}), reply.get("cookies", [])
     if body is None or type(reply["statusCode"]) is not int or not _are_strings(headers):
-        return json_response(502, {"message": "Internal Server Error"})
+        return _malformed()
     set_cookies = tuple(("set-cookie", cookie) for cookie in cookies)
     return Response(reply["statusCode"], body, (*headers.items(), *set_cookies))
 
 
+def read_rest_reply(reply: object) -> Response:
+    """What a REST API sends for a function's return value; what cannot be read is a 502."""
+    if not isinstance(reply, dict) or type(reply.get("statusCode")) is not int:
+        return _malformed()
+    body, single, lists = _reply_body(reply), reply.get("headers"), reply.get("multiValueHeaders")
+    if body is None or not _are_strings(single or {}) or not _are_lists(lists or {}):
+        return _malformed()
+    several = lists or {}
+    alone = [(name, value) for name, value in (single or {}).items() if name not in several]
+    return Response(reply["statusCode"], body, (*alone, *_unlisted(several)))
+
+
+def read_alb_reply(reply: object, *, has_lists: bool = False) -> Response:
+    """What a load balancer sends for a function's return value; what cannot be read is a 502.
+
+    Headers in the form that the target group does not want are not sent at all.
+    """
+    if not isinstance(reply, dict) or type(reply.get("statusCode")) is not int:
+        return _malformed()
+    body = _reply_body(reply)
+    headers = reply.get("multiValueHeaders" if has_lists else "headers", {})
+    if body is None or not (_are_lists(headers) if has_lists else _are_strings(headers)):
+        return _malformed()
+    pairs = _unlisted(headers) if has_lists else tuple(headers.items())
+    return Response(reply["statusCode"], body, pairs)
+
+
 def cloudbase_context(
-    request_id: str, *, client_ip: str | None = None, timeout_s: float = TIMEOUT_S
+    request_id: str,
+    *,
+    client_ip: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    variables: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What CloudBase hands over beside the event (Tencent Cloud, document 583/9210)."""
-    environment = {"TCB_ENV": "emulated-env", "TCB_SOURCE_IP": client_ip or ""}
+    """What CloudBase hands over beside the event (Tencent Cloud, document 583/9210).
+
+    `variables` are more of this invocation's, such as who calls and credentials.
+    """
+    environment = {"TCB_ENV": "emulated-env", "TCB_SOURCE_IP": client_ip or ""} | dict(
+        variables or {}
+    )
     return {
         "memory_limit_in_mb": 512,
         "time_limit_in_ms": int(timeout_s * 1000),
@@ -103,20 +218,18 @@ def cloudbase_context(
 def cloudbase_event(request: Request) -> dict[str, Any]:
     """The integrated request that the HTTP access service makes of a request.
 
-    Not documented: which types arrive as base64, and which value of a repeated query key wins.
+    Not documented: which types arrive as base64, which value of a repeated query key wins, and
+    whether the path is still as it was sent.
     """
-    several: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        several.setdefault(name, []).append(value)
-    several["host"] = [CLOUDBASE_HOST]
+    several = _listed(request.headers) | {"host": [CLOUDBASE_HOST]}
     event: dict[str, Any] = {
-        "path": request.path,
+        "path": _as_sent(request.path),
         "httpMethod": request.method,
         "headers": {name: values[-1] for name, values in several.items()},
         "multiValueHeaders": several,
         "queryStringParameters": dict(request.query),
         "requestContext": {
-            "requestId": uuid.uuid4().hex,
+            "requestId": request.platform.request_id,
             "envId": "emulated-env",
             "appId": 123456789,
             "uin": 123456789,
@@ -142,13 +255,36 @@ def read_cloudbase_reply(reply: object) -> Response:
     return Response(reply["statusCode"], body, tuple(headers.items()))
 
 
-def as_lambda(app: App, *, clock: Callable[[], float] = time.monotonic) -> App:
-    """`app` behind a Function URL: every request goes in as an event and comes out of a reply."""
+@dataclass(frozen=True)
+class Gateway:
+    """One way into a Lambda function: its event for a request, its answer for a return value."""
+
+    event: Callable[..., dict[str, Any]]
+    read_reply: Callable[[object], Response]
+
+
+GATEWAYS: Mapping[str, Gateway] = {
+    "function-url": Gateway(function_url_event, read_lambda_reply),
+    "http-api": Gateway(http_api_event, read_lambda_reply),
+    "rest-api": Gateway(rest_event, read_rest_reply),
+    "alb": Gateway(lambda request, at: alb_event(request), read_alb_reply),
+    "alb-lists": Gateway(
+        lambda request, at: alb_event(request, has_lists=True),
+        lambda reply: read_alb_reply(reply, has_lists=True),
+    ),
+}
+
+
+def as_lambda(
+    app: App, *, gateway: str = "function-url", clock: Callable[[], float] = time.monotonic
+) -> App:
+    """`app` behind one of GATEWAYS: a request goes in as an event and comes out of a reply."""
+    way = GATEWAYS[gateway]
 
     def serve(request: Request) -> Response:
-        event = _through_json(function_url_event(request, at=datetime.now(timezone.utc)))
-        context = LambdaContext(str(uuid.uuid4()), clock=clock)
-        return read_lambda_reply(_through_json(aws.handle(event, context, app, clock=clock)))
+        event = _through_json(way.event(request, at=datetime.now(timezone.utc)))
+        context = LambdaContext(request.platform.request_id, clock=clock)
+        return way.read_reply(_through_json(aws.handle(event, context, app, clock=clock)))
 
     return serve
 
@@ -158,7 +294,8 @@ def as_cloudbase(app: App, *, clock: Callable[[], float] = time.monotonic) -> Ap
 
     def serve(request: Request) -> Response:
         event = _through_json(cloudbase_event(request))
-        context = cloudbase_context(str(uuid.uuid4()), client_ip=request.platform.client_ip)
+        request_id, client_ip = request.platform.request_id, request.platform.client_ip
+        context = cloudbase_context(request_id, client_ip=client_ip)
         return read_cloudbase_reply(
             _through_json(cloudbase.handle(event, context, app, clock=clock))
         )
@@ -178,10 +315,18 @@ DISGUISES: Mapping[str, Callable[[App], App]] = {
 }
 
 
+def _as_sent(path: str) -> str:
+    return quote(path, safe="/-._~!$&'()*+,;=:@")
+
+
+def _client_ip(request: Request) -> str:
+    return request.platform.client_ip or "127.0.0.1"
+
+
 def _payload_v2(
     request: Request, at: datetime, *, host: str, path: str, stage: str
 ) -> dict[str, Any]:
-    client_ip = request.platform.client_ip or "127.0.0.1"
+    client_ip = _client_ip(request)
     headers = [pair for pair in request.headers if pair[0] not in {"cookie", "host"}]
     cookies = [part.strip() for part in (request.headers.get("cookie") or "").split(";")]
     domain_prefix = host.partition(".")[0]
@@ -210,7 +355,7 @@ def _payload_v2(
                 "sourceIp": client_ip,
                 "userAgent": request.headers.get("user-agent") or "",
             },
-            "requestId": str(uuid.uuid4()),
+            "requestId": request.platform.request_id,
             "routeKey": route_key,
             "stage": stage,
             "time": at.strftime("%d/%b/%Y:%H:%M:%S +0000"),
@@ -249,8 +394,30 @@ def _reply_body(reply: Mapping[str, Any]) -> bytes | None:
         return None
 
 
+def _malformed() -> Response:
+    return json_response(502, {"message": "Internal Server Error"})
+
+
 def _are_strings(headers: object) -> bool:
     return isinstance(headers, dict) and all(isinstance(value, str) for value in headers.values())
+
+
+def _are_lists(headers: object) -> bool:
+    return isinstance(headers, dict) and all(
+        isinstance(values, list) and all(isinstance(value, str) for value in values)
+        for values in headers.values()
+    )
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    lists: dict[str, list[str]] = {}
+    for name, value in pairs:
+        lists.setdefault(name, []).append(value)
+    return lists
+
+
+def _unlisted(lists: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, values in lists.items() for value in values)
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

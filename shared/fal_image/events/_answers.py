@@ -8,6 +8,7 @@ import re
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import PurePath
 
 from ..errors import AppError, Internal
@@ -51,6 +52,14 @@ def log_failure(what: str, error: Exception, request_id: str | None = None) -> N
 def buffered(response: Response) -> Response:
     """The answer with its whole body read, for platforms that cannot stream."""
     return Response(response.status, response.read(), response.headers)
+
+
+def reason(status: int) -> str:
+    """The phrase that stands beside a status in HTTP/1.1."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
 
 
 def media_type(response: Response) -> str:

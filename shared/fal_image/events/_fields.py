@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from ..errors import InvalidJson
+from ..web import Headers
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -52,6 +53,20 @@ def pairs(value: object) -> Pairs:
     )
 
 
+def repeated_query(event: Mapping[str, object]) -> Pairs:
+    """The query's pairs, repeated keys from the list of values where the gateway sends one."""
+    several = pairs(event.get("multiValueQueryStringParameters"))
+    return several or pairs(event.get("queryStringParameters"))
+
+
+def repeated_headers(event: Mapping[str, object]) -> Headers:
+    """Every header once, repeated ones from the list of values where the gateway sends one."""
+    several = pairs(event.get("multiValueHeaders"))
+    known = {name.lower() for name, _ in several}
+    single = pairs(event.get("headers"))
+    return Headers((*several, *(pair for pair in single if pair[0].lower() not in known)))
+
+
 def query_pairs(raw: str) -> Pairs:
     """The pairs of a raw query string, in order; blank values and repeated keys are kept."""
     return tuple(parse_qsl(raw, keep_blank_values=True))
@@ -81,6 +96,12 @@ def address(value: object) -> str | None:
     return found if 0 < len(found) <= 45 else None
 
 
+def nearest_hop(headers: Headers) -> str | None:
+    """The last address of `x-forwarded-for`; what is left of it is the caller's own text."""
+    forwarded = headers.get("x-forwarded-for") or ""
+    return address(forwarded.rpartition(",")[2])
+
+
 def first_request_id(*candidates: object) -> str | None:
     """The first candidate that is safe to log and to send in a header."""
     texts = (one for one in candidates if isinstance(one, str))
@@ -97,13 +118,18 @@ def body(event: Mapping[str, object]) -> bytes:
         return b""
     if not isinstance(value, str):
         return json_bytes(value)
-    raw = value.encode("utf-8", "surrogatepass")  # not UTF-8 then, and refused by whoever reads it
+    raw = text_bytes(value)
     if str(event.get("isBase64Encoded")).lower() != "true":  # CloudBase documents it as text
         return raw
     try:
         return base64.b64decode(raw, validate=True)
     except ValueError as error:
         raise InvalidJson("The event says that its body is base64, but it is not") from error
+
+
+def text_bytes(value: str) -> bytes:
+    """A body's text as bytes; with a lone surrogate they are no UTF-8, and refused when read."""
+    return value.encode("utf-8", "surrogatepass")
 
 
 def json_bytes(value: object) -> bytes:

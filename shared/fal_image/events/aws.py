@@ -1,9 +1,9 @@
-"""AWS Lambda: Function URL, API Gateway HTTP API (payload format 2.0) and direct invocation.
+"""AWS Lambda: what calls the function, and what this invocation may do.
 
-Which kind an event is, is read from the shape of `requestContext`, never from `version`, which
-VPC Lattice and EventBridge set too. Kinds that are known but not served get a clear refusal in
-the form their sender understands. Field names: AWS Lambda guide, "Invoking function URLs"; API
-Gateway guide, "AWS Lambda proxy integrations for HTTP APIs". Refuses to know any route.
+Function URLs, API Gateway (HTTP and REST APIs), load balancers, EventBridge, SQS and direct
+invocation. Which kind an event is, is read from the shape of `requestContext`, never from
+`version`, which VPC Lattice and EventBridge set too. Kinds that are known but not served get a
+clear refusal in the form their sender understands. Refuses to know any route.
 """
 
 from __future__ import annotations
@@ -12,28 +12,40 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from ..errors import InvalidInput
-from ..web import App, Headers, Platform, Request, Response, header_map
-from . import _fields, direct
-from ._answers import answered, body_text, buffered
-from .paths import strip_base_path
+from ..web import App, Platform, PlatformName, Request, Response
+from . import _fields, _format1, _format2, _unsent, direct
+from ._answers import answered, buffered
 
 Kind = Literal[
-    "function_url", "http_api", "rest", "alb", "other_gateway", "records", "eventbridge", "direct"
+    "function_url",
+    "http_api",
+    "rest",
+    "alb",
+    "other_gateway",
+    "queue",
+    "other_records",
+    "timer",
+    "other_eventbridge",
+    "direct",
 ]
 
-HTTP_API_TIMEOUT_S = 29.0  # API Gateway guide, HTTP API quotas: 30 s, not raisable; 1 s for the way
+# How long the entrance in front waits, less 1 s for the way (5 s on a balancer, whose limit is
+# only its default). API Gateway guide, quotas of HTTP and REST APIs: 30 s and 29 s; Elastic Load
+# Balancing guide, idle time-out: 60 s. A Function URL waits as long as the function may run.
+GATEWAY_TIMEOUTS_S: Mapping[Kind, float] = {"http_api": 29.0, "rest": 28.0, "alb": 55.0}
+
+# The constant input of an EventBridge schedule, which otherwise has no shape of its own.
+SWEEP = {"job": "sweep"}
 
 _NOT_SERVED: Mapping[Kind, str] = {
-    "rest": "an API Gateway API with payload format 1.0",
-    "alb": "an Application Load Balancer",
     "other_gateway": "a gateway of another kind",
-    "records": "a queue or stream",
-    "eventbridge": "EventBridge",
+    "other_records": "a stream, or a queue other than SQS",
+    "other_eventbridge": "EventBridge that are no schedule",
 }
-_OBJECT_REPLIES: frozenset[Kind] = frozenset({"records", "eventbridge", "direct"})
+_NAMES: Mapping[Kind, PlatformName] = {"direct": "direct", "timer": "timer", "queue": "queue"}
+_HTTP: frozenset[Kind] = frozenset({"function_url", "http_api", "rest", "alb", "other_gateway"})
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}")
 
 
@@ -45,16 +57,19 @@ def handle(
     clock: Callable[[], float] = time.monotonic,
     new_id: Callable[[], str] = _fields.new_request_id,
 ) -> dict[str, Any]:
-    """Answer one invocation with `app`: an HTTP reply, or the body's object for a direct call.
+    """Answer one invocation with `app` in the form its sender reads: an HTTP reply, a report on a
+    batch of messages, or the body's object.
 
     Never raises, whatever the event holds. `clock` is seconds on `time.monotonic`'s scale.
     """
     kind = classify(event)
     platform = platform_of(event, context, kind, clock=clock, new_id=new_id)
+    if kind == "queue":
+        return _unsent.answer_batch(_records(event), platform, app)
     response = answered(
         lambda: buffered(app(to_request(event, kind, platform))), platform.request_id
     )
-    return direct.reply(response) if kind in _OBJECT_REPLIES else reply(response)
+    return reply(response, event, kind)
 
 
 def classify(event: object) -> Kind:
@@ -62,9 +77,12 @@ def classify(event: object) -> Kind:
     if not isinstance(event, dict):
         return "direct"
     if isinstance(event.get("Records"), list):
-        return "records"
+        is_queue = any(
+            _fields.table(one).get("eventSource") == _unsent.SQS for one in _records(event)
+        )
+        return "queue" if is_queue else "other_records"
     if "source" in event and "detail-type" in event:
-        return "eventbridge"
+        return "timer" if event["detail-type"] == "Scheduled Event" else "other_eventbridge"
     context = _fields.table(event.get("requestContext"))
     if "elb" in context:
         return "alb"
@@ -73,8 +91,10 @@ def classify(event: object) -> Kind:
         return "function_url" if ".lambda-url." in domain else "http_api"
     if "httpMethod" in event:
         return "rest"
-    # A direct call is the caller `iam`: nothing that a gateway let in may pass for one.
-    return "other_gateway" if "requestContext" in event or "raw_path" in event else "direct"
+    if "requestContext" in event or "raw_path" in event:
+        # A direct call is the caller `iam`: nothing that a gateway let in may pass for one.
+        return "other_gateway"
+    return "timer" if event == SWEEP else "direct"
 
 
 def platform_of(
@@ -85,86 +105,70 @@ def platform_of(
     clock: Callable[[], float],
     new_id: Callable[[], str],
 ) -> Platform:
-    """What Lambda and the gateway say of this invocation. Never raises."""
-    gateway = _fields.table(_fields.table(event).get("requestContext"))
-    http = _fields.table(gateway.get("http"))
-    is_direct = kind == "direct"
-    gateways_id = None if is_direct else gateway.get("requestId")
+    """What Lambda and the gateway say of this invocation. Never raises.
+
+    A load balancer has no request id but a trace id, whose first half its caller may choose:
+    Lambda's own is used there. Variables of one invocation alone are unknown on Lambda.
+    """
+    fields = _fields.table(event)
+    gateway = _fields.table(fields.get("requestContext"))
+    gateways_id = gateway.get("requestId") if kind in _HTTP else None
     own_id = getattr(context, "aws_request_id", None)
+    has_address = kind in ("function_url", "http_api", "rest")
     return Platform(
-        name="direct" if is_direct else "aws",
+        name=_NAMES.get(kind, "aws"),
         request_id=_fields.first_request_id(gateways_id, own_id) or new_id(),
-        client_ip=_fields.address(http.get("sourceIp")),
+        client_ip=_client_ip(fields, kind),
         ends_at=_ends_at(context, clock),
-        gateway_s=HTTP_API_TIMEOUT_S if kind == "http_api" else None,
-        public_url=_public_url(gateway) if kind in ("function_url", "http_api") else None,
-        caller="iam" if is_direct else None,
+        gateway_s=GATEWAY_TIMEOUTS_S.get(kind),
+        public_url=_public_url(gateway) if has_address else None,
+        caller="iam" if kind == "direct" else None,
     )
 
 
 def to_request(event: object, kind: Kind, platform: Platform) -> Request:
-    """The request behind an event. Raises InvalidJson, InvalidInput (a kind that is not served)."""
+    """The request behind an event that makes one. Raises InvalidJson, InvalidInput (a kind that is
+    not served)."""
     if kind in _NOT_SERVED:
         raise InvalidInput(
             f"This function does not serve events of {_NOT_SERVED[kind]}",
-            hint="Use a Function URL, an HTTP API with payload format 2.0, or a direct call.",
+            hint="Use a Function URL, an HTTP or REST API, a load balancer, a schedule, SQS, or a "
+            "direct call.",
             fields=[{"field": "event", "message": f"comes from {_NOT_SERVED[kind]}"}],
         )
+    if kind == "timer":
+        return _unsent.tick(platform)
     if kind == "direct" or not isinstance(event, dict):
         return direct.to_request(event, platform)
-    gateway = _fields.table(event.get("requestContext"))
-    http = _fields.table(gateway.get("http"))
-    return Request(
-        method=_fields.method(http.get("method")),
-        path=_path(event.get("rawPath") or http.get("path"), gateway.get("stage"), kind),
-        platform=platform,
-        query=_query(event),
-        headers=Headers(_headers(event)),
-        body=_fields.body(event),
-    )
+    if kind == "rest":
+        return _format1.rest_request(event, platform)
+    if kind == "alb":
+        return _format1.alb_request(event, platform)
+    return _format2.to_request(event, platform, is_encoded=kind == "function_url")
 
 
-def reply(response: Response) -> dict[str, Any]:
-    """The answer in payload format 2.0, which the other gateways take for an error as well."""
-    body, is_base64 = body_text(response)
-    headers = [(name.lower(), value) for name, value in response.headers]
-    cookies = [value for name, value in headers if name == "set-cookie"]
-    answer: dict[str, Any] = {
-        "statusCode": response.status,
-        "headers": dict(header_map(pair for pair in headers if pair[0] != "set-cookie")),
-        "body": body,
-        "isBase64Encoded": is_base64,
-    }
-    return answer | {"cookies": cookies} if cookies else answer
+def reply(response: Response, event: object, kind: Kind) -> dict[str, Any]:
+    """The answer in the form that the sender of `event` reads."""
+    if kind not in _HTTP:
+        return direct.reply(response)
+    if kind == "rest":
+        return _format1.rest_reply(response)
+    if kind == "alb":
+        return _format1.alb_reply(response, event)
+    return _format2.reply(response)
 
 
-def _path(raw: object, stage: object, kind: Kind) -> str:
-    """The path without the stage, percent-decoded.
-
-    A Function URL hands the path over as it was sent, an HTTP API has decoded it already (seen in
-    captures, github.com/hotsock/voker pull request 8): decoding twice would invent slashes.
-    """
-    path = _fields.path(raw)
-    if kind == "function_url":
-        return _fields.path(unquote(path))
-    name = _fields.text(stage)
-    return path if name in (None, "", "$default") else strip_base_path(path, f"/{name}")
+def _records(event: object) -> list[Any]:
+    records = _fields.table(event).get("Records")
+    return records if isinstance(records, list) else []
 
 
-def _query(event: Mapping[str, object]) -> _fields.Pairs:
-    raw = _fields.text(event.get("rawQueryString"))
-    # The decoded dict joins repeated keys by commas, so it serves hand-made events only.
-    return _fields.query_pairs(raw) if raw else _fields.pairs(event.get("queryStringParameters"))
-
-
-def _headers(event: Mapping[str, object]) -> _fields.Pairs:
-    headers = _fields.pairs(event.get("headers"))
-    cookies = event.get("cookies")
-    # A Function URL sends the cookies twice, an HTTP API only in the list.
-    if not isinstance(cookies, list) or any(name.lower() == "cookie" for name, _ in headers):
-        return headers
-    joined = "; ".join(text for cookie in cookies if (text := _fields.text(cookie)))
-    return (*headers, ("cookie", joined)) if joined else headers
+def _client_ip(event: Mapping[str, object], kind: Kind) -> str | None:
+    if kind == "rest":
+        return _format1.rest_client_ip(event)
+    if kind == "alb":
+        return _format1.alb_client_ip(event)
+    return _format2.client_ip(event) if kind in _HTTP else None
 
 
 def _public_url(gateway: Mapping[str, object]) -> str | None:

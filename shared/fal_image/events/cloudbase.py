@@ -1,9 +1,10 @@
-"""Tencent CloudBase event functions: the HTTP access service and direct calls.
+"""Tencent CloudBase event functions: the HTTP access service, timers and `callFunction`.
 
 Field names: CloudBase docs, "Access cloud functions via HTTP" (also Tencent Cloud document
-876/41776, which adds `multiValueHeaders`); the context: Tencent Cloud document 583/9210. A shape
-can be forged by whoever may call the function, so it never grants anything. Refuses to know any
-route and any storage.
+876/41776, which adds `multiValueHeaders`); the timer: document 583/31927; the context: document
+583/9210. Whoever may call the function may forge any event, so no shape grants anything: who
+calls, the request id and the credentials come from the context alone. Refuses to know any route
+and any storage.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from ..errors import InvalidInput
-from ..web import App, Headers, Platform, Request, Response, header_map
-from . import _fields, direct
+from ..web import App, Platform, PlatformName, Request, Response, header_map
+from . import _fields, _unsent, direct
 from ._answers import answered, body_text, buffered
 
 Kind = Literal["http", "timer", "direct"]
 
 # How long the access service waits is not documented: 60 s pass for safe, 5 s are for the way.
 ACCESS_TIMEOUT_S = 55.0
+
+_NAMES: Mapping[Kind, PlatformName] = {"http": "cloudbase", "timer": "timer", "direct": "direct"}
 
 
 def handle(
@@ -70,26 +72,22 @@ def platform_of(
     """
     facts = _fields.table(context)
     limit_ms = _fields.milliseconds(facts.get("time_limit_in_ms"))
-    gateway = _fields.table(_fields.table(event).get("requestContext"))
+    environment = _environment(facts)
     is_http = kind == "http"
-    gateways_id = gateway.get("requestId") if is_http else None
     return Platform(
-        name="cloudbase" if is_http else "direct",
-        request_id=_fields.first_request_id(gateways_id, facts.get("request_id")) or new_id(),
-        client_ip=_client_ip(event, facts) if is_http else None,
+        name=_NAMES[kind],
+        request_id=_fields.first_request_id(facts.get("request_id")) or new_id(),
+        client_ip=_client_ip(event, environment) if is_http else None,
         ends_at=None if limit_ms is None else clock() + limit_ms / 1000,
         gateway_s=ACCESS_TIMEOUT_S if is_http else None,
+        environment=environment,
     )
 
 
 def to_request(event: object, kind: Kind, platform: Platform) -> Request:
-    """The request behind an event. Raises InvalidJson, InvalidInput (a timer)."""
+    """The request behind an event. Raises InvalidJson, InvalidInput (`route`)."""
     if kind == "timer":
-        raise InvalidInput(
-            "This function has nothing to do for a timer",
-            hint="Remove the timer trigger from the function.",
-            fields=[{"field": "Type", "message": "is Timer"}],
-        )
+        return _unsent.tick(platform)
     if kind == "direct" or not isinstance(event, dict):
         return direct.to_request(_direct_event(event), platform)
     return Request(
@@ -97,7 +95,7 @@ def to_request(event: object, kind: Kind, platform: Platform) -> Request:
         path=_fields.path(unquote(_fields.path(event.get("path")))),
         platform=platform,
         query=_fields.pairs(event.get("queryStringParameters")),
-        headers=Headers(_headers(event)),
+        headers=_fields.repeated_headers(event),
         body=_fields.body(event),
     )
 
@@ -111,14 +109,6 @@ def reply(response: Response) -> dict[str, Any]:
         "body": body,
         "isBase64Encoded": is_base64,
     }
-
-
-def _headers(event: Mapping[str, object]) -> _fields.Pairs:
-    """Every header once, repeated ones from `multiValueHeaders` where the gateway sends it."""
-    several = _fields.pairs(event.get("multiValueHeaders"))
-    known = {name.lower() for name, _ in several}
-    single = _fields.pairs(event.get("headers"))
-    return (*several, *(pair for pair in single if pair[0].lower() not in known))
 
 
 def _direct_event(event: object) -> object:
@@ -135,21 +125,30 @@ def _direct_event(event: object) -> object:
     return own
 
 
-def _client_ip(event: object, facts: Mapping[str, object]) -> str | None:
+def _client_ip(event: object, environment: Mapping[str, str]) -> str | None:
     """The caller's address; good enough for a log, not for a decision.
 
     CloudBase's own SDK reads `TCB_SOURCE_IP` from the invocation's environment. Without it the
     nearest hop's word counts, because everything left of it is the caller's own text.
     """
-    stated = _fields.address(_environment(facts).get("TCB_SOURCE_IP"))
-    forwarded = Headers(_headers(_fields.table(event))).get("x-forwarded-for") or ""
-    return stated or _fields.address(forwarded.rpartition(",")[2])
+    stated = _fields.address(environment.get("TCB_SOURCE_IP"))
+    return stated or _fields.nearest_hop(_fields.repeated_headers(_fields.table(event)))
 
 
-def _environment(facts: Mapping[str, object]) -> Mapping[str, object]:
-    """The invocation's own environment: an object written as a JSON string."""
+def _environment(facts: Mapping[str, object]) -> dict[str, str]:
+    """The variables of this invocation: a JSON object, on old platforms `K=V;K=V`.
+
+    The old form cannot say that a value holds a semicolon, so a value could pose as a variable of
+    its own: it counts only where the new one is absent, and a name that it has twice is left out.
+    """
     value = facts.get("environment")
     try:
-        return _fields.table(json.loads(value) if isinstance(value, str) else value)
+        found = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        return {}
+        found = None
+    if isinstance(found, dict):
+        texts = ((_fields.text(name), _fields.text(value)) for name, value in found.items())
+        return {name: value for name, value in texts if name is not None and value is not None}
+    pairs = [part.partition("=") for part in (_fields.text(facts.get("environ")) or "").split(";")]
+    names = [name for name, _, _ in pairs]
+    return {name: value for name, sign, value in pairs if sign and name and names.count(name) == 1}

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from ..errors import BodyTooLarge, InvalidJson
 from ..web import App, Headers, Platform, Request, Response
 from . import _fields
-from ._answers import answered
+from ._answers import answered, reason
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,7 +33,8 @@ def wsgi_app(
 ) -> WSGIApplication:
     """`app` as a WSGI application that knows itself under `public_url`.
 
-    A body above `max_body_bytes` is answered 413 without being read.
+    A body above `max_body_bytes` is answered 413 without being read, but a PUT's: that one is the
+    app's to read, as a file.
     """
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -54,14 +54,22 @@ def wsgi_app(
 
 
 def to_request(environ: WSGIEnvironment, platform: Platform, *, max_body_bytes: int) -> Request:
-    """The request in `environ`, its body read. Raises BodyTooLarge, InvalidJson."""
+    """The request in `environ`, its body read unless it is a long PUT's.
+
+    Raises BodyTooLarge, InvalidJson.
+    """
+    method = _fields.method(environ.get("REQUEST_METHOD"))
+    length = _declared_length(environ.get("CONTENT_LENGTH")) or 0
+    is_long = method == "PUT" and length > max_body_bytes
     return Request(
-        method=_fields.method(environ.get("REQUEST_METHOD")),
+        method=method,
         path=_fields.path(_utf8(environ.get("PATH_INFO", ""))),
         platform=platform,
         query=_fields.query_pairs(_utf8(environ.get("QUERY_STRING", ""))),
         headers=Headers(_headers(environ)),
-        body=_read_body(environ, max_body_bytes),
+        body=b"" if is_long else _read_body(environ, max_body_bytes),
+        file=environ["wsgi.input"] if is_long else None,
+        file_bytes=length if is_long else 0,
     )
 
 
@@ -74,7 +82,7 @@ def reply(
     has_no_body = is_head or response.status < 200 or response.status in (204, 304)
     if isinstance(response.body, bytes) and not has_no_body and "content-length" not in names:
         headers.append(("Content-Length", str(len(response.body))))
-    start_response(f"{response.status} {_phrase(response.status)}", headers)
+    start_response(f"{response.status} {reason(response.status)}", headers)
     if has_no_body:
         return []
     return [response.body] if isinstance(response.body, bytes) else response.body
@@ -125,10 +133,3 @@ def _utf8(native: str) -> str:
 
 def _native(value: str) -> str:
     return value.encode("utf-8", "replace").decode("latin-1")
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
