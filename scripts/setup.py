@@ -30,6 +30,7 @@ NODE_LOCK = NODE_FOLDER / "package-lock.json"
 NODE_STAMP = NODE_FOLDER / "node_modules" / ".fal-image-setup"
 MIN_NODE = 20
 LINES_SHOWN = 12
+WITHOUT_WHEEL = "crcmod"  # Tencent's SDK needs it; without a compiler it becomes Python only
 PIP_INSTALL = [str(PYTHON), "-I", "-m", "pip", "install", "--no-user", "--no-compile"]
 
 # How to reach an index is the user's business. Every other setting of pip's (user, target, prefix,
@@ -190,7 +191,7 @@ def install_packages(lock_name: str, stamp: dict[str, str], lock_fd: int) -> Non
     # --no-deps: the lock is complete. --no-compile: Python compiles what is really imported.
     run(
         [*PIP_INSTALL, "--require-hashes", "--no-deps", "--only-binary=:all:"]
-        + ["-r", str(ROOT / lock_name)],
+        + [f"--no-binary={WITHOUT_WHEEL}", "-r", str(ROOT / lock_name)],
         lock_fd,
         "The packages could not be installed: check the network and pip's index settings, then"
         " start again.",

@@ -226,7 +226,8 @@ TABLE: tuple[Setting, ...] = (
         "storage_url",
         str,
         "",
-        "Where pictures are kept: `s3://bucket/prefix` or `file:///directory`.",
+        "Where pictures are kept: `s3://bucket/prefix`, `cos://bucket-appid/prefix?region=…`, "
+        "`cloudbase://envId/prefix` or `file:///directory`.",
     ),
     Setting(
         "FAL_IMAGE_DATABASE_URL",
@@ -247,8 +248,8 @@ TABLE: tuple[Setting, ...] = (
         "secrets",
         _secrets,
         "",
-        "At least 32 characters; signs links of `file://` storage. Two, separated by a comma, "
-        "during a rotation: the first signs, both are accepted.",
+        "At least 32 characters; signs the ids of uploads and the links of `file://` storage. Two, "
+        "separated by a comma, during a rotation: the first signs, both are accepted.",
     ),
     Setting(
         "FAL_IMAGE_API_KEYS",
@@ -313,7 +314,7 @@ TABLE: tuple[Setting, ...] = (
         "max_image_bytes",
         _integer(1, 2**30),
         "67108864",
-        "The largest picture that is fetched from fal, in bytes.",
+        "The largest picture that is fetched from fal or uploaded for it, in bytes.",
     ),
     Setting(
         "FAL_IMAGE_MAX_WAIT_S",

@@ -1,48 +1,42 @@
-"""The one way out: every byte this package sends to fal or fetches from it goes through here.
+"""The one way out: every byte that no vendor's SDK sends or fetches goes through here.
 
 Holds the rules that must not depend on the caller's care: which hosts may be reached, where the
 fal key may go, size and time limits, no redirects with a key, no private addresses, and whether a
 failed request can have reached the other side. Refuses to know what the bytes mean.
 
-Built on requests; its urllib3 pool is subclassed where a rule lives at the socket.
+Built on requests; the rules that live at the socket are in `connections`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.cookiejar
-import ipaddress
+import io
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from types import MappingProxyType
+from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
-import requests.adapters
 import requests.utils
 import urllib3
-import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
 
 from . import __version__
+from .connections import PublicTls, Tls, new_session, sending
 from .settings import FAL_HOSTS
 from .web import Headers
 
 CONNECT_TIMEOUT_S = 5.0
-MAX_IDLE_S = 2.0  # an older connection may be dead already, and a submit must not find out by doing
 MAX_ANSWER_BYTES = 96 * 1024 * 1024  # fal's JSON; data URIs of four large pictures fit
 MAX_REDIRECTS = 3
 MEDIA_HOSTS = ("*.fal.media", "fal.media")
 USER_AGENT = f"fal-image/{__version__} (python)"
 
 _CHUNK_BYTES = 64 * 1024
-_POOL_SIZE = 64
 _DRAIN_S = 0.05
 
 Clock = Callable[[], float]
@@ -78,6 +72,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """An answer whose body is still on its way; its chunks raise WireError."""
+
+    status: int
+    headers: Headers
+    chunks: Iterator[bytes]
+
+
+@dataclass(frozen=True)
 class Fetched:
     bytes: int
     sha256: str
@@ -91,12 +94,17 @@ class Wire:
         *,
         emulator_url: str | None = None,
         fetch_hosts: tuple[str, ...] = (),
+        detours: Mapping[str, str] = MappingProxyType({}),
         clock: Clock = time.monotonic,
     ) -> None:
+        """`detours` sends `https://<host>/<path>` to `<its address>/<host>/<path>`: what the
+        emulator is for fal's hosts, a test's own server is for others."""
         self._emulator_url = emulator_url
         self._media_hosts = MEDIA_HOSTS + fetch_hosts
+        self._detours = dict(detours)
         self._clock = clock
-        self._session = _session(emulator_url, clock)
+        self._session = new_session(PublicTls, [emulator_url] if emulator_url else [], clock)
+        self._named_session = new_session(Tls, self._detours.values(), clock)
 
     def call(
         self,
@@ -131,6 +139,52 @@ class Wire:
         with self._opened("GET", url, key, accept, None, min(timeout_s, silence_s)) as answer:
             yield answer.status_code, self._chunks(answer, ends_at, None, silence_s=silence_s)
             _drain(answer)
+
+    @contextmanager
+    def reach(
+        self,
+        method: str,
+        url: str,
+        *,
+        host: str,
+        timeout_s: float,
+        silence_s: float,
+        headers: Mapping[str, str],
+        body: bytes | BinaryIO = b"",
+        max_bytes: int | None = None,
+    ) -> Iterator[Reply]:
+        """Send one request to another vendor's host; a redirect is an answer, not followed.
+
+        `host` is the one the caller's configuration means, or that vendor's own answer over TLS;
+        it may have a private address, as a bucket's name has inside its vendor's network. A file
+        is sent whole, with its length, as it is read. `silence_s` is the longest pause in either
+        direction, `timeout_s` ends the reading of the answer. Raises WireError, from the chunks
+        too, also when they are more than `max_bytes`; ValueError for a URL that is not https on
+        exactly `host`. Leaving the block early drops the connection.
+        """
+        if parse_target(url).hostname != host:
+            raise ValueError("the address is not on the host it was asked of")
+        ends_at = self._clock() + timeout_s
+        session, content = self._named_session, _content(body)
+        waits_s = min(timeout_s, silence_s)
+        with self._request(method, url, headers, content, waits_s, session) as answer:
+            chunks = self._chunks(answer, ends_at, max_bytes, silence_s=silence_s)
+            yield Reply(answer.status_code, _headers_of(answer), chunks)
+            _drain(answer)
+
+    def hand_over(self, url: str, file: BinaryIO, *, content_type: str, timeout_s: float) -> int:
+        """PUT a file where fal asked for it, without any credential; the status of the answer.
+
+        Raises WireError; ValueError for a URL that is neither on fal's media hosts nor, where
+        there is one, the emulator's.
+        """
+        is_emulators = self._emulator_url and url.startswith(f"{self._emulator_url}/")
+        host = "" if is_emulators else parse_target(url).hostname or ""
+        if not is_emulators and not any(host_matches(host, media) for media in MEDIA_HOSTS):
+            raise ValueError("input pictures go to fal's media hosts only")
+        headers = {"content-type": content_type}
+        with self._request("PUT", url, headers, _content(file), timeout_s) as answer:
+            return answer.status_code
 
     def fetch(self, url: str, into: BinaryIO, *, max_bytes: int, ends_at: float) -> Fetched:
         """Copy a finished picture into `into`, without any credential.
@@ -201,15 +255,16 @@ class Wire:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: bytes | _FileBody | None,
         timeout_s: float,
+        session: requests.Session | None = None,
     ) -> Iterator[requests.Response]:
         if timeout_s <= 0:
             raise WireError("no time left", sent=False)
         actual, proxies = self._route(url)
-        _sending.started = False
+        sending.started = False
         try:
-            answer = self._session.request(
+            answer = (session or self._session).request(
                 method,
                 actual,
                 headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **headers},
@@ -220,7 +275,7 @@ class Wire:
                 proxies=proxies,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise WireError(_reason(error), sent=_sending.started) from error
+            raise WireError(_reason(error), sent=sending.started) from error
         try:
             yield answer
         finally:
@@ -228,10 +283,14 @@ class Wire:
 
     def _route(self, url: str) -> tuple[str, dict[str, str]]:
         """Where a request really goes: the emulator if there is one, else by the proxy settings."""
+        if self._emulator_url and url.startswith(f"{self._emulator_url}/"):
+            return url, {}
         host = urlsplit(url).hostname or ""
         fals_own = host in FAL_HOSTS or any(host_matches(host, media) for media in MEDIA_HOSTS)
         if self._emulator_url and fals_own:
             return f"{self._emulator_url}/{url.removeprefix('https://')}", {}
+        if host in self._detours:
+            return f"{self._detours[host]}/{url.removeprefix('https://')}", {}
         proxies = requests.utils.get_environ_proxies(url)
         return url, {scheme: str(proxy) for scheme, proxy in proxies.items()}
 
@@ -282,107 +341,27 @@ def host_matches(host: str, pattern: str) -> bool:
     return host == pattern
 
 
-# Set by the connection when the first byte of a request leaves, read by whoever sent it.
-class _Sending(threading.local):
-    started = False
+class _FileBody:
+    """A whole file as a body of known length, read as it is sent."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK_BYTES):
+            yield chunk
 
 
-_sending = _Sending()
-
-
-class _TracksSending:
-    def send(self, data: Any) -> None:
-        if getattr(self, "sock", None) is None:
-            self.connect()  # type: ignore[attr-defined]
-        _sending.started = True
-        super().send(data)  # type: ignore[misc]
-
-
-class _Plain(_TracksSending, urllib3.connection.HTTPConnection):
-    """To the emulator or a proxy, which are on private addresses by nature."""
-
-
-class _Tls(_TracksSending, urllib3.connection.HTTPSConnection):
-    """Through a proxy, which resolves names itself."""
-
-
-class _PublicTls(_Tls):
-    """Straight out: every address the name resolves to is looked at before connecting."""
-
-    def _new_conn(self) -> socket.socket:
-        try:
-            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
-        addresses = [str(info[4][0]) for info in found]
-        if not all(ipaddress.ip_address(address).is_global for address in addresses):
-            raise urllib3.exceptions.NewConnectionError(self, "the host has a private address")
-        return self._first_connection(addresses)
-
-    def _first_connection(self, addresses: list[str]) -> socket.socket:
-        """Connect to what was looked at: the name could resolve differently a second time."""
-        name = self._dns_host
-        for number, address in enumerate(addresses, start=1):
-            self._dns_host = address
-            try:
-                return super()._new_conn()
-            except urllib3.exceptions.NewConnectionError:
-                if number == len(addresses):
-                    raise
-            finally:
-                self._dns_host = name
-        raise urllib3.exceptions.NewConnectionError(self, "the host has no address")
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    def __init__(self, tls: type[_Tls], clock: Clock) -> None:
-        self._pools = _pool_classes(tls, clock)
-        self._proxied_pools = _pool_classes(_Tls, clock)
-        super().__init__(pool_maxsize=_POOL_SIZE)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = self._proxied_pools
-        return manager
-
-
-def _pool_classes(tls: type[_Tls], clock: Clock) -> dict[str, type]:
-    class Freshness:
-        """Hands out no connection that has been idle for more than MAX_IDLE_S."""
-
-        def _get_conn(self, timeout: float | None = None) -> Any:
-            connection = super()._get_conn(timeout)  # type: ignore[misc]
-            if clock() - getattr(connection, "idle_since", clock()) > MAX_IDLE_S:
-                connection.close()
-            return connection
-
-        def _put_conn(self, connection: Any) -> None:
-            if connection is not None:
-                connection.idle_since = clock()
-            super()._put_conn(connection)  # type: ignore[misc]
-
-    class PlainPool(Freshness, urllib3.connectionpool.HTTPConnectionPool):
-        ConnectionCls = _Plain
-
-    class TlsPool(Freshness, urllib3.connectionpool.HTTPSConnectionPool):
-        ConnectionCls = tls
-
-    return {"http": PlainPool, "https": TlsPool}
-
-
-def _session(emulator_url: str | None, clock: Clock) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False  # a ~/.netrc would replace our Authorization header
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.clear()
-    session.mount("https://", _Adapter(_PublicTls, clock))
-    if emulator_url:
-        session.mount(f"{emulator_url}/", _Adapter(_Tls, clock))
-    return session
+def _content(body: bytes | BinaryIO) -> bytes | _FileBody:
+    if isinstance(body, bytes):
+        return body
+    length = body.seek(0, io.SEEK_END)
+    return _FileBody(body, length) if length else b""
 
 
 def _headers_of(answer: requests.Response) -> Headers:
@@ -407,6 +386,8 @@ def _drain(answer: requests.Response) -> None:
 
 def _reason(error: BaseException) -> str:
     """The innermost cause in words, without the URL (which may carry a signature)."""
+    if isinstance(error, requests.exceptions.InvalidHeader):  # its words repeat the value
+        return "InvalidHeader: a header's value cannot be sent"
     while isinstance(error, requests.RequestException) and error.args:
         inner = error.args[0]
         if not isinstance(inner, BaseException):

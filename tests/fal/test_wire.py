@@ -1,15 +1,20 @@
 import hashlib
 import io
+import math
 import socket
 import time
+from typing import Any
 
 import pytest
 
-from fal_image.wire import MAX_IDLE_S, FetchError, Wire, WireError, host_matches, parse_target
+from fal_image.connections import MAX_IDLE_S
+from fal_image.wire import FetchError, Wire, WireError, host_matches, parse_target
 from support.peer import RESET, Peer, answer
 
 SUBMIT = "https://queue.fal.run/fal-ai/flux/schnell"
 PICTURE = "https://v3.fal.media/files/a/b.png"
+HOST = "env-1.api.tcloudbasegateway.com"
+GATEWAY = f"https://{HOST}/v1/call"
 
 
 class Clock:
@@ -253,3 +258,107 @@ def test_patterns_stand_for_whole_labels():
     assert host_matches("v3.fal.media", "*.fal.media")
     assert not host_matches("fal.media", "*.fal.media")
     assert not host_matches("evilfal.media", "*.fal.media")
+
+
+def reach(wire: Wire, url: str = GATEWAY, **given: Any) -> tuple[int, bytes]:
+    options: dict[str, Any] = {"host": HOST, "timeout_s": 5.0, "silence_s": 5.0, "headers": {}}
+    options |= given
+    with wire.reach(options.pop("method", "POST"), url, **options) as reply:
+        return reply.status, b"".join(reply.chunks)
+
+
+def test_another_host_gets_the_headers_it_is_given_and_no_key_of_fals():
+    with Peer([answer(503, b"busy")]) as peer:
+        got = reach(Wire(detours={HOST: peer.url}), headers={"x-own": "yes"}, body=b"{}")
+    assert got == (503, b"busy")
+    assert peer.paths == ["/env-1.api.tcloudbasegateway.com/v1/call"]
+    assert b"x-own: yes" in peer.requests[0]
+    assert b"authorization" not in peer.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://env-1.api.tcloudbasegateway.com/x",
+        "https://env-2.api.tcloudbasegateway.com/x",
+        "https://env-1.api.tcloudbasegateway.com.evil.com/x",
+        "https://user@env-1.api.tcloudbasegateway.com/x",
+        "https://env-1.api.tcloudbasegateway.com:8443/x",
+        "https://evil.com\\@env-1.api.tcloudbasegateway.com/x",
+    ],
+)
+def test_another_host_is_reached_under_exactly_its_name(url: str):
+    with Peer([answer()]) as peer, pytest.raises(ValueError, match="must|not on the host"):
+        reach(Wire(detours={HOST: peer.url, "evil.com": peer.url}), url)
+    assert peer.requests == []
+
+
+def test_a_redirect_of_another_host_is_an_answer_and_is_not_followed():
+    with Peer([answer(302, location=f"https://{HOST}/other")]) as peer:
+        assert reach(Wire(detours={HOST: peer.url}))[0] == 302
+    assert len(peer.requests) == 1
+
+
+def test_a_file_is_sent_whole_with_its_length():
+    content = bytes(range(256)) * 1000
+    file = io.BytesIO(content)
+    file.seek(99)
+    with Peer([answer()]) as peer:
+        reach(Wire(detours={HOST: peer.url}), method="PUT", body=file)
+    head, _, body = peer.requests[0].partition(b"\r\n\r\n")
+    assert body == content
+    assert b"content-length: 256000" in head.lower()
+    assert b"transfer-encoding" not in head.lower()
+
+
+def test_an_empty_file_has_a_length_too():
+    with Peer([answer()]) as peer:
+        reach(Wire(detours={HOST: peer.url}), method="PUT", body=io.BytesIO())
+    assert b"content-length: 0" in peer.requests[0].lower()
+    assert b"transfer-encoding" not in peer.requests[0].lower()
+
+
+def test_another_hosts_answer_is_cut_off_at_its_limit():
+    with Peer([answer(200, b"x" * 50)]) as peer, pytest.raises(WireError) as failed:
+        reach(Wire(detours={HOST: peer.url}), max_bytes=49)
+    assert failed.value.sent
+
+
+def test_a_refused_connection_to_another_host_is_certainly_not_sent():
+    with pytest.raises(WireError) as failed:
+        reach(Wire(detours={HOST: f"http://127.0.0.1:{closed_port()}"}), body=b"{}")
+    assert not failed.value.sent
+
+
+@pytest.mark.parametrize("script", [RESET, answer(200, b"{}", declared=99), b"HTTP/1.1 2", b""])
+def test_a_lost_answer_of_another_host_may_have_been_sent(script: bytes):
+    with Peer([script]) as peer, pytest.raises(WireError) as failed:
+        reach(Wire(detours={HOST: peer.url}), silence_s=0.3)
+    assert failed.value.sent
+
+
+def test_another_host_may_not_fall_silent_inside_its_answer():
+    half = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    with Peer([half]) as peer, pytest.raises(WireError) as failed:
+        reach(Wire(detours={HOST: peer.url}), timeout_s=math.inf, silence_s=0.3)
+    assert failed.value.sent
+
+
+def test_another_host_may_have_a_private_address():
+    # Inside Tencent's network the name of a bucket has one.
+    with pytest.raises(WireError) as failed:
+        reach(Wire(), "https://bucket.localhost/a", host="bucket.localhost")
+    assert "private" not in failed.value.reason
+
+
+def test_a_header_that_cannot_be_sent_is_not_repeated_in_the_error():
+    with Peer([answer()]) as peer, pytest.raises(WireError) as failed:
+        reach(Wire(detours={HOST: peer.url}), headers={"authorization": "Bearer canary\n"})
+    assert not failed.value.sent
+    assert "canary" not in failed.value.reason
+
+
+def test_fals_own_hosts_never_take_a_detour_from_the_emulator():
+    with Peer([answer(200, b"{}")]) as peer:
+        wire = Wire(emulator_url=peer.url, detours={"queue.fal.run": "http://127.0.0.1:1"})
+        assert call(wire).status == 200

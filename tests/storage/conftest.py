@@ -26,8 +26,11 @@ def _aws_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=list(storages.RIGS))
-def rig(request: pytest.FixtureRequest, tmp_path: Path, moto: str) -> storages.Rig:
-    return storages.RIGS[request.param](tmp_path / "data", moto)
+def rig(request: pytest.FixtureRequest, tmp_path: Path, moto: str) -> Iterator[storages.Rig]:
+    if reason := storages.CANNOT.get(request.param, {}).get(request.node.originalname):
+        pytest.skip(reason)
+    with storages.RIGS[request.param](tmp_path / "data", moto) as rig:
+        yield rig
 
 
 @pytest.fixture

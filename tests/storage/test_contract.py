@@ -1,8 +1,4 @@
-"""What every storage must do. This suite is the definition of the port.
-
-The signatures and the end of S3's links are out of reach here, because moto looks at neither:
-test_s3 holds the links' form instead.
-"""
+"""What every storage must do. This suite is the definition of the port."""
 
 from __future__ import annotations
 
@@ -11,14 +7,25 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from fal_image.errors import NotFound
-from fal_image.storage.base import MAX_LINK_S, ObjectStorage, StorageError, StoredObject
+from fal_image.storage.base import (
+    MAX_LINK_S,
+    ObjectStorage,
+    StorageError,
+    StoredObject,
+    UploadLink,
+)
 from support.storages import AWS_ENVIRON, KEY, PREFIX, SECRETS, Rig, put, read, sha256
 
+CONTENT = b"\x89PNG and more"
+OTHER_KEY = KEY.replace("-0.png", "-1.png")
+REFUSED = {400, 403, 404}
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 HOSTILE_KEYS = [
     "",
@@ -209,6 +216,78 @@ def test_a_link_lives_no_longer_than_the_ceiling(rig: Rig):
 
 def test_a_link_is_signed_without_looking_for_the_object(store: ObjectStorage):
     assert KEY in store.link(KEY, 60).url
+
+
+def an_upload(store: ObjectStorage, *, key: str = KEY, ttl_s: int = 60) -> UploadLink:
+    return store.upload_link(key, content_type="image/png", bytes=len(CONTENT), ttl_s=ttl_s)
+
+
+def stored(store: ObjectStorage) -> list[str]:
+    """Which of the two keys an upload can have been sent to exist."""
+    found = []
+    for key in (KEY, OTHER_KEY):
+        with suppress(NotFound), store.open(key):
+            found.append(key)
+    return found
+
+
+def test_an_upload_link_stores_what_is_put_there(store: ObjectStorage, rig: Rig):
+    assert rig.send(an_upload(store), CONTENT) == 200
+
+    assert read(rig.open()) == CONTENT
+    assert rig.fetch(store.link(KEY, 60).url) == CONTENT
+
+
+def test_an_upload_link_says_when_it_ends(rig: Rig):
+    store = rig.open(now=lambda: NOON)
+
+    assert an_upload(store, ttl_s=90).expires_at == NOON.replace(microsecond=0) + timedelta(
+        seconds=90
+    )
+    assert an_upload(store, ttl_s=90_000).expires_at == NOON.replace(microsecond=0) + timedelta(
+        seconds=MAX_LINK_S
+    )
+
+
+def test_an_upload_link_stores_nothing_by_itself(store: ObjectStorage):
+    an_upload(store)
+
+    assert stored(store) == []
+
+
+def test_a_hostile_key_gets_no_upload_link(store: ObjectStorage):
+    for key in HOSTILE_KEYS:
+        with pytest.raises(ValueError, match="not a storage key"):
+            an_upload(store, key=key)
+
+
+def test_an_upload_link_is_good_for_no_other_key(store: ObjectStorage, rig: Rig):
+    link = an_upload(store)
+
+    assert rig.send(replace(link, url=link.url.replace(KEY, OTHER_KEY)), CONTENT) in REFUSED
+    assert stored(store) == []
+
+
+def test_an_upload_link_is_good_for_no_other_type(store: ObjectStorage, rig: Rig):
+    link = an_upload(store)
+    bent = replace(link, headers=link.headers | {"content-type": "text/html"})
+
+    assert rig.send(bent, CONTENT) in REFUSED
+    assert stored(store) == []
+
+
+def test_an_upload_link_is_good_for_no_other_length(store: ObjectStorage, rig: Rig):
+    for content in (CONTENT[:-1], CONTENT + b"+"):
+        assert rig.send(an_upload(store), content) in REFUSED
+    assert stored(store) == []
+
+
+def test_an_upload_link_works_once(store: ObjectStorage, rig: Rig):
+    link = an_upload(store)
+    rig.send(link, CONTENT)
+
+    assert rig.send(link, bytes(len(CONTENT))) in {404, 409, 412}
+    assert read(store) == CONTENT
 
 
 def test_memory_does_not_grow_with_the_picture(rig: Rig):

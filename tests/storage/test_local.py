@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hmac
 import io
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fal_image.errors import NotFound
+from fal_image.errors import Misconfigured, NotFound
 from fal_image.storage.base import StorageError
 from support.storages import KEY, PREFIX, PUBLIC_URL, SECRETS, LocalRig, put, read, sha256
 
@@ -231,6 +233,77 @@ def test_without_a_secret_or_an_address_a_link_is_the_file_itself(
 
     assert link.url == (tmp_path / "my pictures" / KEY).resolve().as_uri()
     assert link.expires_at is None
+
+
+def upload_query(rig: LocalRig, *, size: int = 5) -> tuple[str, str]:
+    """`exp` and `sig` of an upload link that was signed at noon for a PNG."""
+    link = rig.open(now=lambda: NOON).upload_link(
+        KEY, content_type="image/png", bytes=size, ttl_s=60
+    )
+    query = parse_qs(urlsplit(link.url).query)
+    return query["exp"][0], query["sig"][0]
+
+
+def verify_upload(
+    rig: LocalRig,
+    exp: str,
+    sig: str,
+    *,
+    now_s: float = NOON_S,
+    content_type: str = "image/png",
+    size: int = 5,
+) -> None:
+    rig.open().verify_upload(KEY, exp, sig, now_s, content_type=content_type, bytes=size)
+
+
+def test_an_upload_link_is_good_until_its_last_second(rig: LocalRig):
+    exp, sig = upload_query(rig)
+
+    verify_upload(rig, exp, sig, now_s=NOON_S + 59.9)
+    with pytest.raises(NotFound):
+        verify_upload(rig, exp, sig, now_s=NOON_S + 60)
+
+
+@pytest.mark.parametrize("bent", [{"size": 6}, {"content_type": "image/png' 5"}, {"size": 0}])
+def test_an_upload_link_signs_type_and_length(rig: LocalRig, bent: dict[str, Any]):
+    with pytest.raises(NotFound):
+        verify_upload(rig, *upload_query(rig), **bent)
+
+
+def test_a_changed_character_anywhere_breaks_an_upload_link(rig: LocalRig):
+    exp, sig = upload_query(rig)
+
+    for at, letter in enumerate(sig[:-1]):
+        with pytest.raises(NotFound):
+            verify_upload(rig, exp, sig[:at] + ("A" if letter != "A" else "B") + sig[at + 1 :])
+
+
+def test_links_to_read_and_to_upload_are_not_each_other(rig: LocalRig):
+    with pytest.raises(NotFound):
+        verify_upload(rig, *signed(rig))
+    refusal(rig, KEY, *upload_query(rig))
+
+
+@pytest.mark.parametrize(
+    ("secrets", "public_url", "name"),
+    [((), PUBLIC_URL, "FAL_IMAGE_SECRET"), (SECRETS, None, "FAL_IMAGE_PUBLIC_URL")],
+)
+def test_without_a_secret_or_an_address_there_is_no_upload_link(
+    tmp_path: Path, secrets: tuple[str, ...], public_url: str | None, name: str
+):
+    with pytest.raises(Misconfigured, match=name):
+        upload_query(LocalRig(tmp_path, secrets, public_url))
+
+
+def test_what_breaks_off_while_it_arrives_leaves_nothing(rig: LocalRig):
+    def torn() -> Iterator[bytes]:
+        yield b"0123"
+        raise OSError("the caller is gone")
+
+    with pytest.raises(StorageError, match="the caller is gone"):
+        rig.open().receive(KEY, torn())
+
+    assert files(rig) == []
 
 
 def test_without_a_secret_no_link_is_good(rig: LocalRig):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import datetime, timezone
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fal_image import storage
 from fal_image.errors import NotFound
 from fal_image.storage.base import ObjectStorage, StorageError
+from support import sigv4
 from support.storages import (
     AWS_ENVIRON,
     KEY,
@@ -79,6 +81,38 @@ def test_a_link_ends_no_earlier_than_it_says():
 
     assert link.expires_at is not None
     assert (link.expires_at - signed).total_seconds() <= 600
+
+
+def test_an_upload_link_signs_length_type_and_that_nothing_stands_there():
+    link = a_store().upload_link(KEY, content_type="image/png", bytes=5, ttl_s=60)
+    query = parse_qs(urlsplit(link.url).query)
+
+    assert query["X-Amz-SignedHeaders"] == ["content-length;content-type;host;if-none-match"]
+    assert link.headers == {"content-type": "image/png", "if-none-match": "*"}
+    assert not [name for name in query if "checksum" in name.lower()]  # of a body nobody knows
+
+
+def test_a_flipped_byte_anywhere_in_a_link_is_refused(moto: str):
+    rig = S3Rig(moto)
+    link = rig.open().upload_link(KEY, content_type="image/png", bytes=5, ttl_s=60)
+    start = link.url.index(KEY)
+
+    for at in range(start, len(link.url), 7):
+        flipped = "A" if link.url[at] != "A" else "B"
+        bent = replace(link, url=link.url[:at] + flipped + link.url[at + 1 :])
+        assert rig.send(bent, b"bytes") == 403, link.url[at - 5 : at + 5]
+    assert rig.send(link, b"bytes") == 200
+
+
+def test_a_link_that_has_ended_is_refused():
+    link = a_store().link(KEY, 60)
+    url = urlsplit(link.url)
+    later = wall_clock() + timedelta(seconds=61)
+    facts = ("GET", f"{url.path}?{url.query}", {"host": url.netloc})
+    secret = AWS_ENVIRON["AWS_SECRET_ACCESS_KEY"]
+
+    assert sigv4.refusal(*facts, secret=secret, now=wall_clock()) is None
+    assert sigv4.refusal(*facts, secret=secret, now=later) == "AccessDenied"
 
 
 def test_a_bucket_with_a_dot_is_in_the_path_where_the_certificate_fits():

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fal_image.storage import LocalConfig, S3Config, StorageConfig, missing, parse
+from fal_image.storage import (
+    CloudbaseConfig,
+    CosConfig,
+    LocalConfig,
+    S3Config,
+    StorageConfig,
+    missing,
+    parse,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +27,23 @@ from fal_image.storage import LocalConfig, S3Config, StorageConfig, missing, par
         ("s3://pictures/mine", S3Config("pictures", "mine")),
         ("s3://pictures/a_b/2.0/", S3Config("pictures", "a_b/2.0")),
         ("s3://my.pictures-2/x", S3Config("my.pictures-2", "x")),
+        (
+            "cos://pictures-1250000000/mine?region=ap-shanghai",
+            CosConfig("pictures-1250000000", "mine", "ap-shanghai"),
+        ),
+        (
+            "cos://7765-web-5328c3-1251059088",
+            CosConfig("7765-web-5328c3-1251059088", "ai-images", None),
+        ),
+        (
+            "cos://p-1250000000/?region=ap-beijing-1",
+            CosConfig("p-1250000000", "ai-images", "ap-beijing-1"),
+        ),
+        ("cloudbase://env-1", CloudbaseConfig("env-1", "ai-images", None)),
+        (
+            "cloudbase://my-env-3gabc/mine/?region=ap-singapore",
+            CloudbaseConfig("my-env-3gabc", "mine", "ap-singapore"),
+        ),
         ("file:///srv/pictures", LocalConfig(Path("/srv/pictures"), "ai-images")),
         ("file:///srv/my%20pictures/", LocalConfig(Path("/srv/my pictures"), "ai-images")),
         ("file:///srv/me@home", LocalConfig(Path("/srv/me@home"), "ai-images")),
@@ -36,8 +61,32 @@ def test_a_storage_url_means(url: str, config: StorageConfig):
         ("/srv/pictures", "file:///directory"),
         ("S3://pictures", "must start with"),
         ("https://pictures.s3.amazonaws.com", "must start with"),
-        ("cos://pictures-1250000000/x?region=ap-shanghai", "later version"),
-        ("cloudbase://env-1/x", "later version"),
+        ("cos://", "account's number"),
+        ("cos://pictures", "account's number"),
+        ("cos://pictures-shanghai/x", "account's number"),
+        ("cos://Pictures-1250000000", "account's number"),
+        ("cos://pic.tures-1250000000", "account's number"),
+        ("cos://" + "a" * 60 + "-1250000000", "account's number"),
+        ("cos://id:hunter2@pictures-1250000000", "account's number"),
+        ("cos://pictures-1250000000/x/../y", "'..'"),
+        ("cos://pictures-1250000000/x#y", "letters"),
+        ("cos://pictures-1250000000/x?", "?region=ap-shanghai"),
+        ("cos://pictures-1250000000/x?region=", "?region=ap-shanghai"),
+        ("cos://pictures-1250000000/x?region=ap-shanghai&x=1", "?region=ap-shanghai"),
+        ("cos://pictures-1250000000/x?region=ap-shanghai#x", "?region=ap-shanghai"),
+        ("cos://pictures-1250000000/x?token=hunter2", "?region=ap-shanghai"),
+        ("cloudbase://", "environment's id"),
+        ("cloudbase:///x", "environment's id"),
+        ("cloudbase://Env/x", "environment's id"),
+        ("cloudbase://my_env/x", "environment's id"),
+        ("cloudbase://env.1/x", "environment's id"),
+        ("cloudbase://-env/x", "environment's id"),
+        ("cloudbase://" + "e" * 41, "environment's id"),
+        ("cloudbase://id:hunter2@env-1/x", "environment's id"),
+        ("cloudbase://env-1//x", "'/'"),
+        ("cloudbase://env-1/x#y", "letters"),
+        ("cloudbase://env-1/x?region=Shanghai", "?region=ap-shanghai"),
+        ("cloudbase://env-1/x?token=hunter2", "?region=ap-shanghai"),
         ("s3://", "3 to 63"),
         ("s3:///prefix", "3 to 63"),
         ("s3://ab", "3 to 63"),
@@ -74,9 +123,12 @@ def test_a_storage_url_that_cannot_be_used_is_told_what_is_wrong(url: str, said:
     assert said in str(caught.value)
 
 
-def test_a_password_in_the_url_is_not_repeated():
+@pytest.mark.parametrize(
+    "url", ["s3://key:hunter2@pictures", "cos://pictures-1250000000/x?token=hunter2"]
+)
+def test_a_password_in_the_url_is_not_repeated(url: str):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared below
-        parse("s3://key:hunter2@pictures")
+        parse(url)
 
     assert "hunter2" not in str(caught.value)
 
@@ -117,7 +169,45 @@ def test_what_s3_lacks_is_told_by_its_name(environ: dict[str, str], name: str):
     assert "hunter2" not in said
 
 
-def test_boto3_is_imported_for_s3_only(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("url", "environ"),
+    [
+        ("cos://pictures-1250000000?region=ap-shanghai", {}),
+        ("cos://pictures-1250000000", {"TCB_ENV": "env-1"}),
+        ("cos://pictures-1250000000", {"SCF_NAMESPACE": "env-1"}),
+    ],
+)
+def test_cos_needs_a_region_or_an_environment_to_ask_about(url: str, environ: dict[str, str]):
+    assert missing(parse(url), environ) == []
+
+
+def test_cos_outside_of_an_environment_must_be_told_its_region():
+    (said,) = missing(parse("cos://pictures-1250000000"), {"TCB_ENV": ""})
+
+    assert said.startswith("FAL_IMAGE_STORAGE_URL: ")
+    assert "?region=" in said
+
+
+def test_cloudbase_needs_an_api_key_or_the_library_that_signs_for_a_token():
+    program = """
+import sys
+from fal_image.storage import missing, parse
+
+config = parse("cloudbase://env-1")
+assert missing(config, {}) == []
+sys.modules["tencentcloud"] = None  # as if it were not installed
+assert missing(config, {"CLOUDBASE_APIKEY": "k"}) == []
+(said,) = missing(config, {})
+assert said.startswith("FAL_IMAGE_STORAGE_URL: ") and "CLOUDBASE_APIKEY" in said
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": ":".join(sys.path)}, check=False
+    )
+
+    assert run.returncode == 0
+
+
+def test_a_vendors_library_is_imported_for_its_storage_only(tmp_path: Path):
     program = """
 import sys
 from datetime import datetime, timezone
@@ -128,9 +218,12 @@ def opened(url):
         storage.parse(url), secrets=(), public_url=None, environ={"AWS_REGION": "eu-central-1"},
         now=lambda: datetime.now(timezone.utc),
     )
-    return "boto3" in sys.modules
+    return [name for name in ("boto3", "qcloud_cos", "tencentcloud") if name in sys.modules]
 
-raise SystemExit(0 if (opened(sys.argv[1]), opened("s3://pictures")) == (False, True) else 1)
+assert opened(sys.argv[1]) == []
+assert opened("cloudbase://env-1") == []
+assert opened("cos://pictures-1250000000") == ["qcloud_cos"]
+assert opened("s3://pictures") == ["boto3", "qcloud_cos"]
 """
     run = subprocess.run(
         [sys.executable, "-c", program, tmp_path.as_uri()],

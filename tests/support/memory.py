@@ -12,10 +12,9 @@ import sys
 import tempfile
 import tracemalloc
 
-from fal_image import storage
 from fal_image.storage.base import ObjectStorage
 
-from .storages import PREFIX, PUBLIC_URL, SECRETS, wall_clock
+from .storages import PREFIX, open_anywhere
 
 
 def peak_bytes(store: ObjectStorage, megabytes: int, name: str) -> int:
@@ -38,13 +37,7 @@ def peak_bytes(store: ObjectStorage, megabytes: int, name: str) -> int:
 
 
 def main(url: str, *sizes: str) -> None:
-    store = storage.open_storage(
-        storage.parse(url),
-        secrets=SECRETS,
-        public_url=PUBLIC_URL,
-        environ=os.environ,
-        now=wall_clock,
-    )
+    store = open_anywhere(url, os.environ)
     peak_bytes(store, 1, "warm")  # what is imported and built once is not the picture's
     peaks = [str(peak_bytes(store, int(size), f"{size}-mb")) for size in sizes]
     sys.stdout.write(" ".join(peaks))

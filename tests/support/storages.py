@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,8 +24,14 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from fal_image import storage
-from fal_image.storage.base import ObjectStorage, StoredObject
+from fal_image.errors import NotFound
+from fal_image.storage.base import ObjectStorage, StoredObject, UploadLink
+from fal_image.storage.cos import CosStorage
 from fal_image.storage.local import LocalStorage
+from fal_image.wire import Wire
+
+from . import fake_cos, sigv4
+from .fake_cloudbase import FakeCloudbase
 
 PREFIX = "ai-images"
 KEY = f"{PREFIX}/2026-11-21/0123456789abcdefghijklmnop-0.png"
@@ -87,6 +95,9 @@ class Rig(Protocol):
     def fetch(self, url: str) -> bytes:
         """The bytes behind a link, for somebody who has nothing but the link."""
 
+    def send(self, link: UploadLink, content: bytes) -> int:
+        """The status of the PUT of somebody who has nothing but the upload link."""
+
 
 @dataclass
 class LocalRig:
@@ -120,6 +131,25 @@ class LocalRig:
         store = self.open()
         store.verify_link(key, query["exp"], query["sig"], time.time())
         return read(store, key)
+
+    def send(self, link: UploadLink, content: bytes) -> int:
+        """What the route behind an upload link does."""
+        url = urlsplit(link.url)
+        key = url.path.removeprefix("/files/")
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        store = self.open()
+        try:
+            store.verify_upload(
+                key,
+                query["exp"],
+                query["sig"],
+                time.time(),
+                content_type=link.headers["content-type"],
+                bytes=len(content),
+            )
+        except NotFound as error:
+            return error.status
+        return 200 if store.receive(key, [content]) else 404
 
 
 @dataclass
@@ -159,12 +189,139 @@ class S3Rig:
         with _plain_client().open(url) as answer:
             return bytes(answer.read())
 
+    def send(self, link: UploadLink, content: bytes) -> int:
+        return send(link, content)
 
-RIGS: dict[str, Callable[[Path, str], Rig]] = {
-    "local": lambda directory, moto: LocalRig(directory),
-    "s3": lambda directory, moto: S3Rig(moto),
-    "s3 under a path": lambda directory, moto: S3Rig(moto + ENDPOINT_PATH),
+
+@dataclass
+class CosRig:
+    """A bucket that is served at `endpoint`."""
+
+    endpoint: str
+    start: str = "cos://pictures-1250000000/"
+    url: str = f"cos://pictures-1250000000/{PREFIX}?region=ap-shanghai"
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return fake_cos.ENVIRON | {"FAKE_COS_URL": self.endpoint}
+
+    def open(self, now: Callable[[], datetime] = wall_clock) -> ObjectStorage:
+        return open_anywhere(self.url, self.environ, now)
+
+    def fetch(self, url: str) -> bytes:
+        with _plain_client().open(url) as answer:
+            return bytes(answer.read())
+
+    def send(self, link: UploadLink, content: bytes) -> int:
+        return send(link, content)
+
+
+@contextmanager
+def cos_rig() -> Iterator[CosRig]:
+    with fake_cos.FakeCos().serving() as endpoint:
+        yield CosRig(endpoint)
+
+
+@dataclass
+class CloudbaseRig:
+    """An environment whose three hosts are played by one server."""
+
+    fake: FakeCloudbase
+    url: str = f"cloudbase://env-1/{PREFIX}"
+
+    @property
+    def start(self) -> str:
+        return self.fake.start
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return {
+            "CLOUDBASE_APIKEY": self.fake.api_key,
+            "FAKE_CLOUDBASE": json.dumps(self.fake.detours),
+        }
+
+    def open(self, now: Callable[[], datetime] = wall_clock) -> ObjectStorage:
+        self.fake.now = lambda: now().timestamp()
+        return open_anywhere(self.url, self.environ, now)
+
+    def fetch(self, url: str) -> bytes:
+        with _plain_client().open(self.fake.where(url)) as answer:
+            return bytes(answer.read())
+
+    def send(self, link: UploadLink, content: bytes) -> int:
+        return send(replace(link, url=self.fake.where(link.url)), content)
+
+
+@contextmanager
+def cloudbase_rig() -> Iterator[CloudbaseRig]:
+    with FakeCloudbase().serving() as fake:
+        yield CloudbaseRig(fake)
+
+
+RIGS: dict[str, Callable[[Path, str], AbstractContextManager[Rig]]] = {
+    "local": lambda directory, moto: nullcontext(LocalRig(directory)),
+    "s3": lambda directory, moto: nullcontext(S3Rig(moto)),
+    "s3 under a path": lambda directory, moto: nullcontext(S3Rig(moto + ENDPOINT_PATH)),
+    "cos": lambda directory, moto: cos_rig(),
+    "cloudbase": lambda directory, moto: cloudbase_rig(),
 }
+
+# What a vendor cannot do: the test of the contract that says it, and why.
+CANNOT: dict[str, dict[str, str]] = {
+    "cloudbase": {
+        "test_a_link_says_when_it_ends": "CloudBase does not say when a download URL ends",
+        "test_a_link_lives_no_longer_than_the_ceiling": (
+            "CloudBase does not say when a download URL ends; the age that is asked for is looked "
+            "at in test_cloudbase"
+        ),
+        "test_a_link_is_signed_without_looking_for_the_object": (
+            "CloudBase gives no download URL for an object that is not there"
+        ),
+        **dict.fromkeys(
+            (
+                "test_an_upload_link_is_good_for_no_other_type",
+                "test_an_upload_link_is_good_for_no_other_length",
+                "test_an_upload_link_works_once",
+            ),
+            "CloudBase signs nothing of an upload but its key: the file is checked at first use",
+        ),
+    },
+}
+
+
+def open_anywhere(
+    url: str, environ: Mapping[str, str], now: Callable[[], datetime] = wall_clock
+) -> ObjectStorage:
+    """The storage of a rig, in its process or another, from its `url` and `environ`."""
+    config = storage.parse(url)
+    if isinstance(config, storage.CosConfig):
+        return CosStorage(
+            config.bucket,
+            prefix=config.prefix,
+            region=config.region,
+            credentials=lambda: environ,
+            now=now,
+            endpoint=environ["FAKE_COS_URL"],
+        )
+    return storage.open_storage(
+        config,
+        secrets=SECRETS,
+        public_url=PUBLIC_URL,
+        environ=environ,
+        now=now,
+        wire=Wire(detours=json.loads(environ.get("FAKE_CLOUDBASE", "{}"))),
+    )
+
+
+def send(link: UploadLink, content: bytes) -> int:
+    """The status of a plain HTTP client's PUT."""
+    request = urllib.request.Request(link.url, content, link.headers, method="PUT")
+    try:
+        with _plain_client().open(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def _plain_client() -> urllib.request.OpenerDirector:
@@ -175,7 +332,8 @@ def _plain_client() -> urllib.request.OpenerDirector:
 def moto_server() -> Iterator[str]:
     """moto's S3 on a free loopback port, at the root and under ENDPOINT_PATH; gives its URL.
 
-    It does not look at signatures or at the end of a link, and never answers 409.
+    Links must be signed with the secret of AWS_ENVIRON and must not have ended. It does not look at
+    signatures in the Authorization header, and never answers 409.
     """
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -187,6 +345,9 @@ def moto_server() -> Iterator[str]:
     moto = DomainDispatcherApplication(create_backend_app)
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if code := _link_refusal(environ):
+            start_response("403 Forbidden", [])
+            return [_error(code)]
         for name in ("PATH_INFO", "RAW_URI", "REQUEST_URI"):
             environ[name] = environ[name].removeprefix(ENDPOINT_PATH)
         if checksum := environ.get("HTTP_X_AMZ_CHECKSUM_SHA256"):  # S3 compares it, moto does not
@@ -201,6 +362,24 @@ def moto_server() -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
     with _serving(server) as port:
         yield f"http://127.0.0.1:{port}"
+
+
+def _link_refusal(environ: Mapping[str, Any]) -> str | None:
+    """Why S3 would not let a link through; moto looks at no signature."""
+    if "X-Amz-" not in environ["QUERY_STRING"]:
+        return None
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+        for name, value in environ.items()
+        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
+    }
+    return sigv4.refusal(
+        environ["REQUEST_METHOD"],
+        environ["RAW_URI"],
+        headers,
+        secret=AWS_ENVIRON["AWS_SECRET_ACCESS_KEY"],
+        now=wall_clock(),
+    )
 
 
 @dataclass(frozen=True)
@@ -259,7 +438,8 @@ class ScriptedS3:
 
 
 def _error(code: str) -> bytes:
-    return f"<Error><Code>{code}</Code><Message>as the script says</Message></Error>".encode()
+    said = f"<Code>{code}</Code><Message>as the script says</Message>"
+    return f"<Error>{said}<Resource>/</Resource><RequestId>1</RequestId></Error>".encode()
 
 
 @contextmanager

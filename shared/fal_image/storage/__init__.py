@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
+from ..wire import Wire
 from .base import ObjectStorage, check_key
 
 DEFAULT_PREFIX = "ai-images"
@@ -24,6 +25,13 @@ MAX_PREFIX_CHARS = 512  # leaves room for date, job and extension under the limi
 _BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _IP_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _REGION = re.compile(r"[a-z0-9-]{2,32}")
+
+# Tencent COS docs, "Bucket overview": the account's number (APPID) ends the name, and the whole of
+# it is one label of a host name.
+_COS_BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?-[0-9]{5,12}")
+
+# The first label of its gateway's host name (CloudBase Node SDK, the pattern of ids).
+_ENV_ID = re.compile(r"(?=.{1,40}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,28 @@ class S3Config:
 
 
 @dataclass(frozen=True)
+class CosConfig:
+    """A bucket with its account's number; without a region it must be a CloudBase environment's,
+    which the first call then looks up."""
+
+    scheme: ClassVar[Literal["cos"]] = "cos"
+    bucket: str
+    prefix: str
+    region: str | None
+
+
+@dataclass(frozen=True)
+class CloudbaseConfig:
+    """A CloudBase environment's own bucket; without a region it is that of the function, else one
+    in China."""
+
+    scheme: ClassVar[Literal["cloudbase"]] = "cloudbase"
+    env_id: str
+    prefix: str
+    region: str | None
+
+
+@dataclass(frozen=True)
 class LocalConfig:
     """A directory of this machine, absolute; it is made with the first picture."""
 
@@ -44,7 +74,7 @@ class LocalConfig:
     prefix: str
 
 
-StorageConfig = S3Config | LocalConfig
+StorageConfig = S3Config | CosConfig | CloudbaseConfig | LocalConfig
 
 
 def parse(url: str) -> StorageConfig:
@@ -52,11 +82,16 @@ def parse(url: str) -> StorageConfig:
     the message does not repeat the URL, which may hold a password by mistake."""
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ValueError("must be s3://bucket/prefix or file:///directory")
-    if scheme in {"cos", "cloudbase"}:
-        raise ValueError(f"{scheme}:// arrives with a later version; use s3:// or file:///")
-    if scheme not in {"s3", "file"}:
-        raise ValueError("must start with s3:// or file:///")
+        raise ValueError(
+            "must be s3://bucket/prefix, cos://bucket/prefix, cloudbase://envId/prefix or "
+            "file:///directory"
+        )
+    if scheme not in {"s3", "cos", "cloudbase", "file"}:
+        raise ValueError("must start with s3://, cos://, cloudbase:// or file:///")
+    if scheme == "cos":
+        return _parse_cos(url)
+    if scheme == "cloudbase":
+        return _parse_cloudbase(url)
     if "?" in url or "#" in url:
         raise ValueError("must be s3://bucket/prefix or file:///directory, without '?' and '#'")
     return _parse_s3(url) if scheme == "s3" else _parse_file(url)
@@ -71,6 +106,37 @@ def _parse_s3(url: str) -> S3Config:
     return S3Config(bucket, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX)
 
 
+def _parse_cos(url: str) -> CosConfig:
+    address, question, query = url.removeprefix("cos://").partition("?")
+    bucket, slash, prefix = address.partition("/")
+    if not _COS_BUCKET.fullmatch(bucket):
+        raise ValueError(
+            "the bucket after cos:// must be a-z, 0-9 and '-' with the account's number at its "
+            "end, as COS names buckets: cos://pictures-1250000000/ai-images"
+        )
+    region = _region_in(query) if question else None
+    return CosConfig(bucket, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX, region)
+
+
+def _parse_cloudbase(url: str) -> CloudbaseConfig:
+    address, question, query = url.removeprefix("cloudbase://").partition("?")
+    env_id, slash, prefix = address.partition("/")
+    if not _ENV_ID.fullmatch(env_id):
+        raise ValueError(
+            "after cloudbase:// stands the environment's id, at most 40 of a-z, 0-9 and '-': "
+            "cloudbase://my-env-3gabc/ai-images"
+        )
+    region = _region_in(query) if question else None
+    return CloudbaseConfig(env_id, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX, region)
+
+
+def _region_in(query: str) -> str:
+    name, _, region = query.partition("=")
+    if name != "region" or not _REGION.fullmatch(region):
+        raise ValueError("after '?' stands the region and nothing else: ?region=ap-shanghai")
+    return region
+
+
 def _prefix(text: str) -> str:
     prefix = text.removesuffix("/")
     try:
@@ -81,7 +147,7 @@ def _prefix(text: str) -> str:
         raise ValueError(
             "the prefix after the bucket must be parts of letters, digits, '-', '_' and '.' with "
             f"one '/' between them, at most {MAX_PREFIX_CHARS} characters; no part may begin "
-            "with '.' (so no '..'), and there is no leading '/': s3://bucket/ai-images"
+            "with '.' (so no '..'), and there is no leading '/': for example ai-images"
         )
     return prefix
 
@@ -99,6 +165,10 @@ def missing(config: StorageConfig, environ: Mapping[str, str]) -> list[str]:
     """What the environment lacks for this storage, one sentence each, without opening it."""
     if isinstance(config, LocalConfig):
         return []
+    if isinstance(config, CosConfig):
+        return _cos_lacks(config, environ)
+    if isinstance(config, CloudbaseConfig):
+        return _cloudbase_lacks(environ)
     if importlib.util.find_spec("boto3") is None:
         return ["FAL_IMAGE_STORAGE_URL: s3:// needs boto3: pip install 'fal-image[aws]'"]
     try:
@@ -109,6 +179,26 @@ def missing(config: StorageConfig, environ: Mapping[str, str]) -> list[str]:
     return []
 
 
+def _cos_lacks(config: CosConfig, environ: Mapping[str, str]) -> list[str]:
+    name = "FAL_IMAGE_STORAGE_URL"
+    needed = ["qcloud_cos"] if config.region else ["qcloud_cos", "tencentcloud"]
+    if not all(map(importlib.util.find_spec, needed)):
+        return [f"{name}: cos:// needs Tencent's libraries: pip install 'fal-image[tencent]'"]
+    if not (config.region or environ.get("TCB_ENV") or environ.get("SCF_NAMESPACE")):
+        return [f"{name}: must say the bucket's region here, for example ?region=ap-shanghai"]
+    return []
+
+
+def _cloudbase_lacks(environ: Mapping[str, str]) -> list[str]:
+    """An API key needs no library; keys are exchanged for a token with Tencent's."""
+    if environ.get("CLOUDBASE_APIKEY") or importlib.util.find_spec("tencentcloud"):
+        return []
+    return [
+        "FAL_IMAGE_STORAGE_URL: cloudbase:// needs CLOUDBASE_APIKEY, or Tencent's library: "
+        "pip install 'fal-image[tencent]'"
+    ]
+
+
 def open_storage(
     config: StorageConfig,
     *,
@@ -116,12 +206,16 @@ def open_storage(
     public_url: str | None,
     environ: Mapping[str, str],
     now: Callable[[], datetime],
+    credentials: Callable[[], Mapping[str, str]] | None = None,
+    wire: Wire | None = None,
 ) -> ObjectStorage:
     """The storage behind a config; no call to it is made yet. Safe to share between threads.
 
     `secrets` and `public_url` sign and address links of a directory; S3 signs with the
-    credentials that boto3 finds. Raises ValueError for what `missing` reports, ImportError without
-    the vendor's library.
+    credentials that boto3 finds. `credentials` gives the variables of the invocation that is
+    running, Tencent's short-lived keys among them; without it they are those of `environ`.
+    CloudBase is called over `wire`, without it over one of its own. Raises ValueError for what
+    `missing` reports, ImportError without the vendor's library.
     """
     if isinstance(config, LocalConfig):
         from .local import LocalStorage
@@ -131,6 +225,27 @@ def open_storage(
             prefix=config.prefix,
             secrets=secrets,
             public_url=public_url,
+            now=now,
+        )
+    if isinstance(config, CosConfig):
+        from .cos import CosStorage
+
+        return CosStorage(
+            config.bucket,
+            prefix=config.prefix,
+            region=config.region,
+            credentials=credentials or (lambda: environ),
+            now=now,
+        )
+    if isinstance(config, CloudbaseConfig):
+        from .cloudbase import CloudbaseStorage
+
+        return CloudbaseStorage(
+            config.env_id,
+            prefix=config.prefix,
+            region=config.region or environ.get("TENCENTCLOUD_REGION") or None,
+            wire=wire or Wire(),
+            credentials=credentials or (lambda: environ),
             now=now,
         )
     from .s3 import S3Storage

@@ -6,6 +6,8 @@ refuses to know what a job, a caller or fal is.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +20,8 @@ from ..errors import NotFound
 MAX_LINK_S = 3600  # a link signed with a role's keys may die with them; see docs of each vendor
 
 _KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+NOT_HERE = "no such file in this storage"
+_CHUNK_BYTES = 256 * 1024
 MAX_KEY_BYTES = 850  # the shortest limit of our storages: CloudBase, "storage naming"
 
 
@@ -43,10 +47,22 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Link:
-    """`expires_at` is aware UTC, None for a link that does not expire."""
+    """`expires_at` is aware UTC, None for a link that does not expire or does not say when."""
 
     url: str
     expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class UploadLink:
+    """A request that puts one input picture straight into the storage, with the caller's PUT.
+
+    `headers` must be sent as they are. `expires_at` is aware UTC.
+    """
+
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
 
 
 class ObjectStorage(Protocol):
@@ -74,6 +90,10 @@ class ObjectStorage(Protocol):
         when it cannot sign, ValueError for no key.
         """
 
+    def upload_link(self, key: str, *, content_type: str, bytes: int, ttl_s: int) -> UploadLink:
+        """A link to PUT exactly `bytes` bytes of `content_type` under `key`, once where the storage
+        can hold the caller to it. Raises StorageError when it cannot sign."""
+
     def file_id(self, key: str) -> str: ...
 
     def key(self, file_id: str) -> str:
@@ -87,11 +107,38 @@ def check_key(key: str) -> str:
     return key
 
 
-def key_in(file_id: str, start: str) -> str:
-    """The key after `start` in a file id. Raises NotFound for another storage or a bad key."""
-    if not file_id.startswith(start):
-        raise NotFound("no such file in this storage")
+def known_key(key: str) -> str:
+    """The key itself. Raises NotFound for one that cannot exist."""
     try:
-        return check_key(file_id[len(start) :])
+        return check_key(key)
     except ValueError as error:
-        raise NotFound("no such file in this storage") from error
+        raise NotFound(NOT_HERE) from error
+
+
+def key_in(file_id: str, start: str, prefix: str) -> str:
+    """The key after `start` in a file id, if it stands under the prefix.
+
+    Raises NotFound for another storage, another prefix or a bad key, all in the same words.
+    """
+    if not file_id.startswith(f"{start}{prefix}/"):
+        raise NotFound(NOT_HERE)
+    return known_key(file_id.removeprefix(start))
+
+
+def measure(file: BinaryIO, sha256: str) -> tuple[int, str]:
+    """The length of a seekable file, read from its start, and its MD5 in base64 (Content-MD5).
+
+    Raises StorageError when it is not the file of that SHA-256 or cannot be read.
+    """
+    size, known, sent = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    try:
+        file.seek(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            size += len(chunk)
+            known.update(chunk)
+            sent.update(chunk)
+    except OSError as error:
+        raise StorageError(f"the file to store cannot be read: {error}") from error
+    if known.hexdigest() != sha256:
+        raise StorageError("the bytes to store are not those of their SHA-256")
+    return size, base64.b64encode(sent.digest()).decode()

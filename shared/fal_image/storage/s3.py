@@ -20,7 +20,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.response import StreamingBody
 
 from ..errors import NotFound
-from .base import MAX_LINK_S, Link, StorageError, StoredObject, check_key, key_in
+from .base import (
+    MAX_LINK_S,
+    NOT_HERE,
+    Link,
+    StorageError,
+    StoredObject,
+    UploadLink,
+    check_key,
+    key_in,
+    known_key,
+)
 
 PUT_ATTEMPTS = 3
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 20
@@ -109,7 +119,7 @@ class S3Storage:
     def head(self, key: str) -> StoredObject:
         try:
             found = self._client.head_object(
-                Bucket=self._bucket, Key=_known(key), ChecksumMode="ENABLED"
+                Bucket=self._bucket, Key=known_key(key), ChecksumMode="ENABLED"
             )
         except (ClientError, BotoCoreError) as error:
             raise self._unread("HeadObject", key, error) from error
@@ -121,33 +131,50 @@ class S3Storage:
 
     def link(self, key: str, ttl_s: int) -> Link:
         """See ObjectStorage. The link dies earlier when the credentials that sign it do."""
-        life_s = min(ttl_s, MAX_LINK_S)
-        # The clock is read first: what is recorded may end before the link does, never after it.
-        expires_at = self._now().replace(microsecond=0) + timedelta(seconds=life_s)
-        try:
-            url = self._client.generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self._bucket, "Key": check_key(key)},
-                ExpiresIn=life_s,
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise self._failed("signing a link", key, error) from error
-        return Link(url, expires_at)
+        return Link(*self._signed("get_object", key, {}, ttl_s))
+
+    def upload_link(self, key: str, *, content_type: str, bytes: int, ttl_s: int) -> UploadLink:
+        """See ObjectStorage. S3 itself refuses another type or length (403) and a key that is
+        taken (412, AWS S3 guide, "Conditional writes").
+
+        The length is signed and not among the headers to send: every HTTP client sends it by
+        itself, and a browser lets no page set it.
+        """
+        headers = {"content-type": content_type, "if-none-match": "*"}
+        signed = {"ContentType": content_type, "ContentLength": bytes, "IfNoneMatch": "*"}
+        url, expires_at = self._signed("put_object", key, signed, ttl_s)
+        return UploadLink(url, headers, expires_at)
 
     def file_id(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
     def key(self, file_id: str) -> str:
-        key = key_in(file_id, f"s3://{self._bucket}/")
-        if not key.startswith(f"{self._prefix}/"):
-            raise NotFound("no such file in this storage")
-        return key
+        return key_in(file_id, f"s3://{self._bucket}/", self._prefix)
+
+    def _signed(
+        self, call: str, key: str, params: dict[str, Any], ttl_s: int
+    ) -> tuple[str, datetime]:
+        """The address of one call that needs no further credentials, and when it ends."""
+        life_s = min(ttl_s, MAX_LINK_S)
+        # The clock is read first: what is recorded may end before the link does, never after it.
+        expires_at = self._now().replace(microsecond=0) + timedelta(seconds=life_s)
+        try:
+            url = self._client.generate_presigned_url(
+                call,
+                Params={"Bucket": self._bucket, "Key": check_key(key), **params},
+                ExpiresIn=life_s,
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise self._failed("signing a link", key, error) from error
+        return url, expires_at
 
     def _get(self, key: str, start: int) -> StreamingBody | None:
         """The answer's body, None when the object ends before `start`."""
         wanted = {"Range": f"bytes={start}-"} if start else {}
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=_known(key), **wanted)["Body"]
+            return self._client.get_object(Bucket=self._bucket, Key=known_key(key), **wanted)[
+                "Body"
+            ]
         except (ClientError, BotoCoreError) as error:
             if isinstance(error, ClientError) and _code(error) == "InvalidRange":
                 return None
@@ -170,7 +197,7 @@ class S3Storage:
         """NotFound when S3 says so; a 403 is no such word, however often it means it."""
         if isinstance(error, ClientError):
             if _status(error) == 404 and _code(error) != "NoSuchBucket":
-                return NotFound("no such file in this storage")
+                return NotFound(NOT_HERE)
             if _status(error) == 403:
                 failed = self._failed(call, key, error)
                 return StorageError(
@@ -191,11 +218,6 @@ def _status(error: ClientError) -> int:
 
 def _code(error: ClientError) -> str:
     return str(error.response["Error"].get("Code"))
-
-
-def _known(key: str) -> str:
-    """The key itself. Raises NotFound for one that cannot exist."""
-    return key_in(key, "")
 
 
 def _hex(checksum: str) -> str | None:

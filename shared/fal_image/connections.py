@@ -1,0 +1,130 @@
+"""The sockets under the wire: where they may lead, how old they get, and whether a byte has left.
+
+Subclasses of urllib3's pool, for these rules hold only where the socket is made. Refuses to know
+what is sent over them and to whom.
+"""
+
+from __future__ import annotations
+
+import http.cookiejar
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import requests
+import requests.adapters
+import urllib3.connection
+import urllib3.connectionpool
+import urllib3.exceptions
+
+MAX_IDLE_S = 2.0  # an older connection may be dead already, and a submit must not find out by doing
+_POOL_SIZE = 64
+
+
+class Sending(threading.local):
+    """Set by a connection when the first byte of a request leaves, read by whoever sent it."""
+
+    started = False
+
+
+sending = Sending()
+
+
+class _TracksSending:
+    def send(self, data: Any) -> None:
+        if getattr(self, "sock", None) is None:
+            self.connect()  # type: ignore[attr-defined]
+        sending.started = True
+        super().send(data)  # type: ignore[misc]
+
+
+class _Plain(_TracksSending, urllib3.connection.HTTPConnection):
+    """To the emulator or a proxy, which are on private addresses by nature."""
+
+
+class Tls(_TracksSending, urllib3.connection.HTTPSConnection):
+    """To a host that configuration names, or through a proxy, which resolves names itself."""
+
+
+class PublicTls(Tls):
+    """Straight out: every address the name resolves to is looked at before connecting."""
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
+        addresses = [str(info[4][0]) for info in found]
+        if not all(ipaddress.ip_address(address).is_global for address in addresses):
+            raise urllib3.exceptions.NewConnectionError(self, "the host has a private address")
+        return self._first_connection(addresses)
+
+    def _first_connection(self, addresses: list[str]) -> socket.socket:
+        """Connect to what was looked at: the name could resolve differently a second time."""
+        name = self._dns_host
+        for number, address in enumerate(addresses, start=1):
+            self._dns_host = address
+            try:
+                return super()._new_conn()
+            except urllib3.exceptions.NewConnectionError:
+                if number == len(addresses):
+                    raise
+            finally:
+                self._dns_host = name
+        raise urllib3.exceptions.NewConnectionError(self, "the host has no address")
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def __init__(self, tls: type[Tls], clock: Callable[[], float]) -> None:
+        self._pools = _pool_classes(tls, clock)
+        self._proxied_pools = _pool_classes(Tls, clock)
+        super().__init__(pool_maxsize=_POOL_SIZE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = self._proxied_pools
+        return manager
+
+
+def _pool_classes(tls: type[Tls], clock: Callable[[], float]) -> dict[str, type]:
+    class Freshness:
+        """Hands out no connection that has been idle for more than MAX_IDLE_S."""
+
+        def _get_conn(self, timeout: float | None = None) -> Any:
+            connection = super()._get_conn(timeout)  # type: ignore[misc]
+            if clock() - getattr(connection, "idle_since", clock()) > MAX_IDLE_S:
+                connection.close()
+            return connection
+
+        def _put_conn(self, connection: Any) -> None:
+            if connection is not None:
+                connection.idle_since = clock()
+            super()._put_conn(connection)  # type: ignore[misc]
+
+    class PlainPool(Freshness, urllib3.connectionpool.HTTPConnectionPool):
+        ConnectionCls = _Plain
+
+    class TlsPool(Freshness, urllib3.connectionpool.HTTPSConnectionPool):
+        ConnectionCls = tls
+
+    return {"http": PlainPool, "https": TlsPool}
+
+
+def new_session(
+    tls: type[Tls], servers: Iterable[str], clock: Callable[[], float]
+) -> requests.Session:
+    """`tls` carries https; `servers` are addresses of this machine, reached in the clear."""
+    session = requests.Session()
+    session.trust_env = False  # a ~/.netrc would replace our Authorization header
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    session.mount("https://", _Adapter(tls, clock))
+    for server in servers:
+        session.mount(f"{server}/", _Adapter(Tls, clock))
+    return session
