@@ -17,6 +17,7 @@ from .access import Access
 from .assets import Assets, StorageDoor
 from .errors import (
     AppError,
+    DatabaseRequired,
     FalFailed,
     FalRejected,
     Internal,
@@ -28,10 +29,11 @@ from .events.paths import strip_base_path
 from .fal.client import Fal
 from .generate import Generator
 from .logs import configure, logger
-from .routes import Call, Route, Routes
+from .routes import Call, Route, Routes, Variables
 from .settings import Settings, load
 from .storage.base import ObjectStorage
-from .web import App, Request, Response, problem_response
+from .uploads import Uploads
+from .web import App, Request, Response, json_response, problem_response
 from .wire import Wire
 
 
@@ -62,16 +64,17 @@ def front(services: Routes) -> App:
     settings = services.settings
     configure(settings.log_level, _secrets(settings))
     access = Access(settings.api_keys, settings.allow_anonymous, settings.cors_origins)
-    return _Front(settings, access, services.table(), services.clock)
+    return _Front(settings, access, services.table(), services.variables, services.clock)
 
 
 def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Seams()) -> Routes:
     """The services behind the routes, wired together; `environ` holds vendors' credentials."""
     problems = list(settings.problems)
-    opener, prefix = _opener(settings, environ, seams, problems)
+    variables = Variables(environ)
     wire = Wire(
         emulator_url=settings.emulator_url, fetch_hosts=settings.fetch_hosts, clock=seams.clock
     )
+    opener, prefix = _opener(settings, variables, wire, seams, problems)
     assets = Assets(
         wire=wire,
         door=StorageDoor(opener),
@@ -82,9 +85,18 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         clock=seams.clock,
         sleep=seams.sleep,
     )
-    generator = Generator(
-        fal=Fal(wire, settings.fal_key, seams.clock, seams.sleep),
+    fal = Fal(wire, settings.fal_key, seams.clock, seams.sleep)
+    uploads = Uploads(
         assets=assets,
+        fal=fal,
+        secrets=settings.secrets,
+        now=seams.now,
+        randomness=seams.randomness,
+    )
+    generator = Generator(
+        fal=fal,
+        assets=assets,
+        uploads=uploads,
         allowed_models=settings.models,
         clock=seams.clock,
         now=seams.now,
@@ -94,6 +106,8 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         settings=replace(settings, problems=tuple(problems)),
         generator=generator,
         assets=assets,
+        uploads=uploads,
+        variables=variables,
         clock=seams.clock,
         now_s=lambda: seams.now().timestamp(),
         aliases=dict(settings.model_aliases),
@@ -101,10 +115,10 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
 
 
 def _opener(
-    settings: Settings, environ: Mapping[str, str], seams: Seams, problems: list[str]
+    settings: Settings, variables: Variables, wire: Wire, seams: Seams, problems: list[str]
 ) -> tuple[Callable[[], ObjectStorage], str]:
     """What opens the storage, and the prefix of its keys; what is wrong goes into `problems`."""
-    name = "FAL_IMAGE_STORAGE_URL"
+    name, environ = "FAL_IMAGE_STORAGE_URL", variables.process
     if settings.storage_url is None:
         problems.append(f"{name}: must say where pictures are kept, for example s3://my-bucket")
         return _nothing_to_open, ""
@@ -124,6 +138,8 @@ def _opener(
             public_url=settings.public_url,
             environ=environ,
             now=seams.now,
+            credentials=variables.current,
+            wire=wire,
         )
 
     return opener, config.prefix
@@ -156,10 +172,12 @@ class _Front:
     settings: Settings
     access: Access
     table: tuple[Route, ...]
+    variables: Variables
     clock: Callable[[], float]
 
     def __call__(self, request: Request) -> Response:
         started_at = self.clock()
+        self.variables.invocation = request.platform.environment
         request_id = request.platform.request_id
         facts: dict[str, object] = {"requestId": request_id, "route": None, "caller": None}
         try:
@@ -185,6 +203,8 @@ class _Front:
         )
 
     def _answer(self, request: Request, started_at: float, facts: dict[str, object]) -> Response:
+        if request.platform.name in ("timer", "queue"):
+            return self._unasked(request, facts)
         path = strip_base_path(request.path, self.settings.base_path)
         route, params = self._route(request.method, path, facts)
         if route is None:
@@ -194,6 +214,16 @@ class _Front:
         caller = self.access.identify(request) if route.who == "ticket" else None
         facts["caller"] = caller
         return route.handle(Call(request, caller, params, started_at, facts.update))
+
+    def _unasked(self, request: Request, facts: dict[str, object]) -> Response:
+        """Do what an event wants that no caller sent. Raises Misconfigured, DatabaseRequired."""
+        facts["route"] = request.platform.name
+        if self.settings.problems:
+            raise Misconfigured("; ".join(self.settings.problems))
+        if request.platform.name == "queue":
+            raise DatabaseRequired("a queue's message names a job, and no database keeps jobs")
+        facts["detail"] = "nothing to sweep without a database"
+        return json_response(200, {"swept": 0})
 
     def _route(
         self, method: str, path: str, facts: dict[str, object]

@@ -14,9 +14,10 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import BinaryIO
@@ -33,7 +34,7 @@ from .fal.outputs import Source
 from .images import NotAPicture, Picture, inspect
 from .jobs import ID_CHARS, Image
 from .logs import logger
-from .storage.base import Link, ObjectStorage, StorageError, StoredObject
+from .storage.base import NOT_HERE, Link, ObjectStorage, StorageError, StoredObject
 from .wire import Clock, Fetched, FetchError, Wire
 
 SPOOL_BYTES = 1024 * 1024
@@ -128,29 +129,41 @@ class Assets:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def links(self, file_ids: Sequence[str], max_age_s: int | None = None) -> list[Link | AppError]:
-        """A fresh link for each id, or why there is none: NotFound for whatever is not ours."""
+    def links(
+        self,
+        file_ids: Sequence[str],
+        max_age_s: int | None = None,
+        *,
+        is_upload: Callable[[str], bool] = lambda key: False,
+    ) -> list[Link | AppError]:
+        """A fresh link for each id, or why there is none: NotFound for whatever is not ours.
+
+        `is_upload` says of a key whether it is one of the asking caller's uploads.
+        """
 
         def one(file_id: str) -> Link | AppError:
             try:
-                return self._link_of(file_id, max_age_s)
+                return self._link_of(file_id, max_age_s, is_upload)
             except AppError as error:
                 return error
 
         with ThreadPoolExecutor(min(len(file_ids), MAX_PARALLEL)) as pool:
             return list(pool.map(one, file_ids))
 
-    def _link_of(self, file_id: str, max_age_s: int | None) -> Link:
-        try:
+    def _link_of(
+        self, file_id: str, max_age_s: int | None, is_upload: Callable[[str], bool]
+    ) -> Link:
+        with storage_answers():
             storage = self.door.get()
             key = storage.key(file_id)
-            if not has_our_shape(key, self.prefix):
-                raise NotFound("no such file in this storage")
-            storage.head(key)
-            return self._link(storage, key, max_age_s)
-        except (StorageError, ValueError, ImportError) as error:
-            logger.error("no link for a file: %s", error)
-            raise Internal("the storage does not answer", retryable=True) from error
+            if has_our_shape(key, self.prefix):
+                storage.head(key)
+            elif is_upload(key):
+                with storage.open(key):  # its head lacks the SHA-256 that ours have
+                    pass
+            else:
+                raise NotFound(NOT_HERE)
+            return self.link_to(storage, key, max_age_s)
 
     def _keep_one(self, source: Source, stem: str, ends_at: float, max_age_s: int | None) -> Kept:
         began = self.clock()
@@ -209,12 +222,13 @@ class Assets:
     def _link_or_none(self, key: str, max_age_s: int | None) -> Link | None:
         """A paid and stored picture never turns into an error: no link is a warning."""
         try:
-            return self._link(self.door.get(), key, max_age_s)
+            return self.link_to(self.door.get(), key, max_age_s)
         except StorageError as error:
             logger.error("signing a link to %s failed: %s", key, error)
             return None
 
-    def _link(self, storage: ObjectStorage, key: str, max_age_s: int | None) -> Link:
+    def link_to(self, storage: ObjectStorage, key: str, max_age_s: int | None = None) -> Link:
+        """A link for callers, as long as they ask for and the owner allows. Raises StorageError."""
         if self.link_base_url:
             return Link(f"{self.link_base_url}/{key}", None)
         return storage.link(key, min(max_age_s or self.link_ttl_s, self.link_ttl_s))
@@ -224,6 +238,16 @@ class Assets:
             return copy.result(timeout=max(0.0, ends_at - self.clock()))
         except FutureTimeout:
             raise _out_of_time() from None
+
+
+@contextmanager
+def storage_answers() -> Iterator[None]:
+    """Turns a storage's failure into an answer, for what may be asked again and pays nothing."""
+    try:
+        yield
+    except (StorageError, ValueError, ImportError) as error:
+        logger.error("the storage failed: %s", error)
+        raise Internal("the storage does not answer", retryable=True) from error
 
 
 def has_our_shape(key: str, prefix: str) -> bool:

@@ -69,16 +69,23 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same picture.")] = None,
     number: Annotated[int | None, typer.Option("-n", "--number", help="How many pictures.")] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A picture to work on; repeat it for several."
+        ),
+    ] = None,
 ) -> None:
     """Make a picture with the settings of the environment and keep it in your storage.
 
-    Without FAL_IMAGE_STORAGE_URL it is kept below ./.fal-image.
+    Without FAL_IMAGE_STORAGE_URL it is kept below ./.fal-image. Pictures to work on are copied to
+    fal, which is asked to drop them after an hour.
     """
     environ = {"FAL_IMAGE_STORAGE_URL": (Path.cwd() / DATA_DIR / "pictures").as_uri(), **os.environ}
     services = _services(environ)
     try:
         order = _order(services.settings, prompt, output, model, size, seed, number)
-        job = _make(services, order)
+        job = _make(services, order, image or [])
         paths = _write(services, job, output)
     except AppError as error:
         _fail(error)
@@ -107,7 +114,8 @@ def serve(
     environ = {"FAL_IMAGE_PUBLIC_URL": url, **os.environ}
     services = _services(environ)
     _tell(f"fal-image {__version__} on {url}")
-    server.run(app.front(services), listener, threads=threads)
+    largest = services.settings.max_image_bytes
+    server.run(app.front(services), listener, threads=threads, max_upload_bytes=largest)
 
 
 @cli.command()
@@ -179,12 +187,42 @@ def _format(output: Path, model: catalog.Model) -> str:
     return wanted
 
 
-def _make(services: Routes, order: Order) -> Job:
+def _make(services: Routes, order: Order, inputs: list[Path]) -> Job:
     ends_at = time.monotonic() + services.settings.max_wait_s
+    if inputs:
+        _attach(services, order, inputs, ends_at)
     if not _err.is_terminal:
         return services.generator.generate(order, ends_at=ends_at, listener=ignore)
     with _err.status(f"asking {order.model}") as status:
         return services.generator.generate(order, ends_at=ends_at, listener=_progress(status))
+
+
+def _attach(services: Routes, order: Order, inputs: list[Path], ends_at: float) -> None:
+    """Copy the pictures to fal and name them in the order, once nothing else speaks against it."""
+    field = _input_field(order.model, len(inputs))
+    names = [str(path) for path in inputs]
+    order.arguments[field] = names if field == "image_urls" else names[0]
+    services.generator.checked(order)
+    urls = []
+    for path in inputs:
+        with path.open("rb") as file:
+            urls.append(services.uploads.send(path.name, file, ends_at=ends_at))
+    order.arguments[field] = urls if field == "image_urls" else urls[0]
+
+
+def _input_field(model_id: str, count: int) -> str:
+    """The model's field for this many pictures; one that is not in the catalog gets the usual."""
+    model = catalog.find(model_id)
+    single = "image_url" if count == 1 else None
+    if model is None:
+        return single or "image_urls"
+    for field in ("image_urls", single):
+        if field in model.fields:
+            return field
+    if "image_url" in model.fields:
+        _refuse(f"{model_id} works on one picture: give --image once")
+    alike = [known.id for known in catalog.models().values() if known.kind == "image-to-image"]
+    _refuse(f"{model_id} takes no --image; these do: {', '.join(alike)}")
 
 
 def _progress(status: Status) -> Listener:

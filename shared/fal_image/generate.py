@@ -27,6 +27,7 @@ from .fal import catalog, outputs
 from .fal.client import Fal, Outcome, OutOfTime, Status
 from .inputs import Order
 from .jobs import Cost, Image, Job, JobWarning, new_job_id
+from .uploads import Uploads
 from .wire import Clock
 
 DEFAULT_IMAGE_SIZE = "landscape_16_9"  # the recipe's
@@ -45,6 +46,7 @@ def ignore(name: str, facts: dict[str, object]) -> None:
 class Generator:
     fal: Fal
     assets: Assets
+    uploads: Uploads
     allowed_models: tuple[str, ...]
     clock: Clock
     now: Callable[[], datetime]
@@ -55,17 +57,19 @@ class Generator:
         order: Order,
         *,
         ends_at: float,
+        caller: str | None = None,
         listener: Listener = ignore,
     ) -> Job:
         """Pay fal for one job, wait for it, store its pictures and return the finished job.
 
-        `ends_at` is when the answer must be ready, on `clock`. Raises AppError; it says
-        `retryable` only if nothing can have been paid.
+        `ends_at` is when the answer must be ready, on `clock`; uploads of `caller` may be inputs.
+        Raises AppError; it says `retryable` only if nothing can have been paid.
         """
-        order = self._checked(order)
+        order = self.checked(order)
+        self.assets.warm()
+        arguments = self.uploads.readable(order.arguments, caller, ends_at=ends_at)
         if ends_at - self.clock() < MIN_TIME_S:
             raise DeadlineExceeded("too little time is left to ask fal", retryable=True)
-        self.assets.warm()
         began, created_at = self.clock(), self.now()
         job = Job(
             job_id=new_job_id(created_at, self.randomness(16)),
@@ -76,7 +80,7 @@ class Generator:
             cost=Cost(estimate_usd_micro=_estimate(order)),
         )
         stages = _Stages(self.clock)
-        request_id = self.fal.submit(order.model, order.arguments, ends_at=ends_at)
+        request_id = self.fal.submit(order.model, arguments, ends_at=ends_at)
         outcome = self._outcome(order.model, request_id, ends_at, stages.heard(listener))
         done = self._stored(job, order, request_id, outcome, ends_at, listener)
         finished_at = self.now()
@@ -89,8 +93,8 @@ class Generator:
             timings_ms=timings,
         )
 
-    def _checked(self, order: Order) -> Order:
-        """The order as it will be sent. Raises before anything costs money."""
+    def checked(self, order: Order) -> Order:
+        """The order as it will be sent, but for its input pictures. Raises before any money."""
         model = catalog.find(order.model)
         if not is_allowed(order.model, self.allowed_models):
             raise ModelNotAllowed(f"the model {order.model} is not allowed here")

@@ -7,7 +7,7 @@ passed on to the model.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -41,6 +41,12 @@ class LinkOrder:
     file_ids: tuple[str, ...]
     max_age_s: int | None
     is_single: bool
+
+
+@dataclass(frozen=True)
+class UploadOrder:
+    content_type: str
+    bytes: int
 
 
 def parse_object(body: bytes) -> dict[str, object]:
@@ -87,6 +93,18 @@ def parse_links(body: Mapping[str, object]) -> LinkOrder:
     if not all(isinstance(file_id, str) for file_id in several):
         raise field_error("fileIDs", "must hold strings only")
     return LinkOrder(tuple(several), _max_age(body), is_single=False)
+
+
+def parse_upload(
+    body: Mapping[str, object], *, content_types: Collection[str], max_bytes: int
+) -> UploadOrder:
+    """What is going to be uploaded. Raises InvalidInput."""
+    content_type, size = body.get("contentType"), body.get("bytes")
+    if not isinstance(content_type, str) or content_type not in content_types:
+        raise field_error("contentType", f"must be one of {', '.join(content_types)}")
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= max_bytes:
+        raise field_error("bytes", f"must be the file's length: a whole number, 1 to {max_bytes}")
+    return UploadOrder(content_type, size)
 
 
 def field_error(field: str, message: str) -> InvalidInput:

@@ -118,8 +118,13 @@ class Job:
 
 def new_job_id(now: datetime, randomness: bytes) -> str:
     """26 base-32 characters: 48 bits of milliseconds, then 80 random bits; sorts by time."""
-    number = int(now.timestamp() * 1000) << 80 | int.from_bytes(randomness[:RANDOM_BYTES], "big")
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(ID_CHARS)))
+    return base32(int(now.timestamp() * 1000).to_bytes(6, "big") + randomness[:RANDOM_BYTES])
+
+
+def base32(content: bytes) -> str:
+    """The bytes as one number in base 32, 5 bits a character, as short as their count allows."""
+    number, chars = int.from_bytes(content, "big"), -(-len(content) * 8 // 5)
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(chars)))
 
 
 def rfc3339(moment: datetime | None) -> str | None:

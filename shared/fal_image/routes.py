@@ -5,23 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
 from . import __version__
-from .assets import Assets
+from .assets import Assets, storage_answers
 from .errors import AppError, DatabaseRequired, NotFound, UnsupportedMediaType
 from .fal import catalog
 from .generate import Generator, is_allowed
-from .inputs import parse_links, parse_object, parse_order
+from .inputs import field_error, parse_links, parse_object, parse_order, parse_upload
 from .jobs import rfc3339
 from .settings import Settings
 from .storage.base import Link
-from .storage.local import LocalStorage
+from .storage.local import NOT_VALID, UPLOAD_HINT, LocalStorage
+from .uploads import EXTENSIONS, Uploads
 from .web import Platform, Request, Response, json_response
 from .wire import Clock
 
+CHUNK_BYTES = 256 * 1024
 KEPT_BACK_S = 2.0  # for copying the answer out, before the platform or its gateway hangs up
 
 Who = Literal["open", "ticket", "signed"]
@@ -70,11 +72,30 @@ class Route:
         return params if len(wanted) == len(given) else None
 
 
+@dataclass
+class Variables:
+    """The process's environment, and over it what the invocation that is being answered brings.
+
+    One plain place is enough, and its copy threads need no hand-over: an instance of an event
+    function answers one invocation at a time, and a server with many threads has no variables but
+    the process's own. A thread that outlives its invocation reads the next one's credentials,
+    which are as good and live longer.
+    """
+
+    process: Mapping[str, str] = field(repr=False)
+    invocation: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def current(self) -> Mapping[str, str]:
+        return {**self.process, **self.invocation}
+
+
 @dataclass(frozen=True)
 class Routes:
     settings: Settings
     generator: Generator
     assets: Assets
+    uploads: Uploads
+    variables: Variables
     clock: Clock = time.monotonic
     now_s: Callable[[], float] = time.time
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +105,9 @@ class Routes:
             Route("POST", "/", "ticket", self.generate),
             Route("POST", "/generate", "ticket", self.generate),
             Route("POST", "/links", "ticket", self.links),
+            Route("POST", "/uploads", "ticket", self.upload),
             Route("GET", "/files/{key*}", "signed", self.file),
+            Route("PUT", "/files/{key*}", "signed", self.receive),
             Route("GET", "/models", "ticket", self.models),
             Route("GET", "/health", "open", self.health),
         )
@@ -97,7 +120,7 @@ class Routes:
         )
         call.note(model=order.model, promptChars=len(order.prompt or ""))
         ends_at = answer_by(call.request.platform, call.started_at, self.settings.max_wait_s)
-        job = self.generator.generate(order, ends_at=ends_at)
+        job = self.generator.generate(order, ends_at=ends_at, caller=call.caller)
         call.note(jobId=job.job_id, falRequestId=job.fal_request_id, ms=job.timings_ms)
         timing = ", ".join(f"{stage};dur={ms}" for stage, ms in job.timings_ms.items())
         return json_response(
@@ -109,7 +132,11 @@ class Routes:
 
     def links(self, call: Call) -> Response:
         wanted = parse_links(call.json())
-        found = self.assets.links(wanted.file_ids, wanted.max_age_s)
+        found = self.assets.links(
+            wanted.file_ids,
+            wanted.max_age_s,
+            is_upload=lambda key: self.uploads.is_of(key, call.caller),
+        )
         files = [_file(file_id, link) for file_id, link in zip(wanted.file_ids, found, strict=True)]
         if not wanted.is_single:
             return json_response(200, {"fileList": files}, ("cache-control", "no-store"))
@@ -117,13 +144,55 @@ class Routes:
             raise found[0]
         return json_response(200, files[0] | {"fileList": files}, ("cache-control", "no-store"))
 
-    def file(self, call: Call) -> Response:
+    def upload(self, call: Call) -> Response:
+        order = parse_upload(
+            call.json(), content_types=EXTENSIONS, max_bytes=self.settings.max_image_bytes
+        )
+        offered = self.uploads.offer(order, call.caller or "")
+        call.note(uploadBytes=order.bytes)
+        return json_response(
+            200,
+            {
+                "fileID": offered.file_id,
+                "imageUrl": offered.image_url,
+                "upload": {
+                    "method": "PUT",
+                    "url": offered.put.url,
+                    "headers": offered.put.headers,
+                },
+                "expiresAt": rfc3339(offered.put.expires_at),
+            },
+            ("cache-control", "no-store"),
+        )
+
+    def receive(self, call: Call) -> Response:
+        """The PUT that an upload link of local storage allows; answers as S3 does."""
+        storage, key, expires, signature = self._signed(call)
+        body, length = call.request.open_body()
+        storage.verify_upload(
+            key,
+            expires,
+            signature,
+            self.now_s(),
+            content_type=call.request.headers.get("content-type") or "",
+            bytes=length,
+        )
+        with storage_answers():
+            if not storage.receive(key, _whole(body, length)):
+                raise NotFound(NOT_VALID, hint=UPLOAD_HINT)
+        return Response(200)
+
+    def _signed(self, call: Call) -> tuple[LocalStorage, str, str, str]:
+        """What a signed address of ours names: the storage, the key, its `exp` and its `sig`."""
         storage = self.assets.door.get()
         if not isinstance(storage, LocalStorage):
             raise NotFound("this storage signs links of its own")
-        key = call.params["key"]
         expires, signature = call.request.query_value("exp"), call.request.query_value("sig")
-        storage.verify_link(key, expires or "", signature or "", self.now_s())
+        return storage, call.params["key"], expires or "", signature or ""
+
+    def file(self, call: Call) -> Response:
+        storage, key, expires, signature = self._signed(call)
+        storage.verify_link(key, expires, signature, self.now_s())
         found = storage.head(key)
         return Response(
             200,
@@ -164,6 +233,16 @@ def answer_by(platform: Platform, started_at: float, max_wait_s: float) -> float
     if platform.gateway_s is not None:
         limits.append(started_at + platform.gateway_s - KEPT_BACK_S)
     return min(limits)
+
+
+def _whole(body: BinaryIO, length: int) -> Iterator[bytes]:
+    """`length` bytes of a body in pieces. Raises InvalidInput when it ends before."""
+    left = length
+    while left and (chunk := body.read(min(left, CHUNK_BYTES))):
+        left -= len(chunk)
+        yield chunk
+    if left:
+        raise field_error("body", "is shorter than its Content-Length")
 
 
 def _chunks(storage: LocalStorage, key: str) -> Iterator[bytes]:

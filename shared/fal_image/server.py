@@ -37,9 +37,18 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: App, listener: socket.socket, *, threads: int = DEFAULT_THREADS) -> None:
-    """Serve on the socket until the process is told to stop (Ctrl-C, SystemExit)."""
-    server = _create(app, listener, threads)
+def run(
+    app: App,
+    listener: socket.socket,
+    *,
+    threads: int = DEFAULT_THREADS,
+    max_upload_bytes: int = 0,
+) -> None:
+    """Serve on the socket until the process is told to stop (Ctrl-C, SystemExit).
+
+    waitress keeps a long body on the disk until it is whole, `max_upload_bytes` of it at most.
+    """
+    server = _create(app, listener, threads, max_upload_bytes)
     try:
         server.run()
     finally:
@@ -47,9 +56,9 @@ def run(app: App, listener: socket.socket, *, threads: int = DEFAULT_THREADS) ->
 
 
 @contextmanager
-def running(app: App, listener: socket.socket) -> Iterator[str]:
+def running(app: App, listener: socket.socket, *, max_upload_bytes: int = 0) -> Iterator[str]:
     """Serve in a thread for the length of the block; gives the address."""
-    server = _create(app, listener, DEFAULT_THREADS)
+    server = _create(app, listener, DEFAULT_THREADS, max_upload_bytes)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -59,13 +68,15 @@ def running(app: App, listener: socket.socket) -> Iterator[str]:
         server.close()
 
 
-def _create(app: App, listener: socket.socket, threads: int) -> BaseWSGIServer:
+def _create(
+    app: App, listener: socket.socket, threads: int, max_upload_bytes: int
+) -> BaseWSGIServer:
     return create_server(
         wsgi_app(app),
         sockets=[listener],
         threads=threads,
         connection_limit=max(256, threads * 4),
-        max_request_body_size=REFUSED_UNREAD_BYTES,
+        max_request_body_size=max(REFUSED_UNREAD_BYTES, max_upload_bytes),
         ident="fal-image",
     )
 

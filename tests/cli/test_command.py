@@ -75,6 +75,84 @@ def test_several_pictures_get_numbers(fal: Emulator, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["cat-0.jpg", "cat-1.jpg"]
 
 
+def a_photo(folder: Path, name: str = "photo.png") -> Path:
+    path = folder / name
+    Image.linear_gradient("L").resize((512, 384)).save(path)
+    return path
+
+
+def at_fal(fal: Emulator, url: object) -> bytes:
+    """The bytes of a file on fal's media host."""
+    text = str(url)
+    assert text.startswith("https://v3.fal.media/")
+    with urllib.request.urlopen(f"{fal.url}/{text.removeprefix('https://')}") as answer:
+        return bytes(answer.read())
+
+
+def test_a_picture_is_handed_to_fal_and_edited(fal: Emulator, tmp_path: Path):
+    photo = a_photo(tmp_path)
+    done = run(
+        "generate", "at night", "--image", "photo.png", "--model", "fal-ai/flux/dev/image-to-image",
+        environ=environment(fal), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "done"
+    (job,) = fal.ledger
+    assert isinstance(job.input, dict)
+    assert at_fal(fal, job.input["image_url"]) == photo.read_bytes()
+
+
+@pytest.mark.parametrize("model", ["fal-ai/flux-2/edit", "fal-ai/flux-pro/kontext/multi"])
+def test_several_pictures_go_to_a_model_that_takes_several(
+    fal: Emulator, tmp_path: Path, model: str
+):
+    photos = [a_photo(tmp_path, name) for name in ("one.png", "two.jpg")]
+    done = run(
+        "generate", "both", "--image", "one.png", "--image", "two.jpg", "--model", model,
+        environ=environment(fal), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (job,) = fal.ledger
+    assert isinstance(job.input, dict)
+    assert [at_fal(fal, url) for url in job.input["image_urls"]] == [
+        photo.read_bytes() for photo in photos
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--image", "missing.png", "--model", "fal-ai/flux/dev/image-to-image"], "missing.png"),
+        (["--image", "photo.png"], "fal-ai/flux/dev/image-to-image"),
+        (["--image", "photo.png", "--image", "photo.png", "--model", "fal-ai/flux-pro/kontext"],
+         "one picture"),
+        (["--image", "notes.txt", "--model", "fal-ai/flux-pro/kontext"], "notes.txt"),
+        (["--image", "photo.png", "--model", "fal-ai/other/edit"], "model_not_allowed"),
+        (["--image", "photo.png", "--model", "fal-ai/flux-pro/kontext", "-n", "9"], "num_images"),
+    ],
+)  # fmt: skip
+def test_a_wrong_picture_exits_with_2_and_leaves_this_machine_alone(
+    fal: Emulator, tmp_path: Path, arguments: list[str], words: str
+):
+    a_photo(tmp_path)
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
+    done = run("generate", "a cat", *arguments, environ=environment(fal), cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert fal.calls.total() == 0
+
+
+def test_a_picture_that_fal_does_not_take_exits_with_1(fal: Emulator, tmp_path: Path):
+    a_photo(tmp_path)
+    fal.fault("500", on="upload", times=9)
+    done = run(
+        "generate", "a cat", "--image", "photo.png", "--model", "fal-ai/flux-pro/kontext",
+        environ=environment(fal), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert fal.ledger == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

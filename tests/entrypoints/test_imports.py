@@ -19,7 +19,15 @@ print(json.dumps(sorted(sys.modules)))
 
 
 @pytest.mark.parametrize("cloud", ["aws", "cloudbase"])
-@pytest.mark.parametrize("storage", ["s3://a-bucket", "file:///tmp/pictures"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "s3://a-bucket",
+        "cos://pictures-1250000000?region=ap-shanghai",
+        "cloudbase://env-1",
+        "file:///tmp/pictures",
+    ],
+)
 def test_importing_an_entrypoint_loads_no_cloud_sdk(cloud: str, storage: str):
     program = _LOADED.format(root=str(ROOT), shared=str(ROOT / "shared"), cloud=cloud)
     environ = {"FAL_IMAGE_STORAGE_URL": storage, "AWS_REGION": "eu-west-1"}

@@ -20,6 +20,7 @@ from fal_image.inputs import Order
 from fal_image.jobs import Job
 from fal_image.settings import Settings
 from fal_image.storage.base import Link, StorageError, StoredObject
+from support import pictures
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 MODEL = "fal-ai/flux/schnell"
@@ -188,7 +189,8 @@ def test_the_storage_is_opened_while_fal_works(fal: Emulator, tmp_path: Path):
 
 def test_a_model_without_prompts_needs_none(fal: Emulator, tmp_path: Path):
     generator = services(fal, tmp_path)
-    redux = Order("fal-ai/flux/schnell/redux", {"image_url": "https://example.com/cat.png"})
+    picture = f"data:image/png;base64,{base64.b64encode(pictures.png()).decode()}"
+    redux = Order("fal-ai/flux/schnell/redux", {"image_url": picture})
     assert generator.generate(redux, ends_at=generator.clock() + 20).prompt is None
 
 

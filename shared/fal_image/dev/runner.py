@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         emulator_url = None if options.live else _emulator(running)
         settings = load(_environment(os.environ, data, url, emulator_url))
         dressed = _dressed(settings, options.platform)
-        running.enter_context(server.running(dressed, listener))
+        largest = settings.max_image_bytes
+        running.enter_context(server.running(dressed, listener, max_upload_bytes=largest))
         _say(_banner(url, options))
         worked = _first_picture(url, options.once or DEFAULT_PROMPT, data)
         if options.once or not worked:

@@ -1,0 +1,241 @@
+"""Input pictures: how a caller's file comes into the storage, and how fal gets to read it.
+
+The id of an upload proves who asked for it, because nothing else here remembers. What was uploaded
+is not believed before its bytes were read. Refuses to know jobs, models, prices and HTTP.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import BinaryIO
+
+from .assets import (
+    MAX_PARALLEL,
+    SPOOL_BYTES,
+    Assets,
+    decode_data_uri,
+    has_our_shape,
+    storage_answers,
+)
+from .errors import DeadlineExceeded, Misconfigured, NotFound
+from .fal.client import Fal
+from .fal.uploads import hand_over
+from .images import CONTENT_TYPES, NotAPicture, Picture, inspect
+from .inputs import UploadOrder, field_error
+from .jobs import base32
+from .logs import logger
+from .storage.base import MAX_LINK_S, ObjectStorage, StorageError, UploadLink
+from .storage.local import LocalStorage
+from .wire import FetchError
+
+EXTENSIONS = {content_type: extension for extension, content_type in CONTENT_TYPES.items()}
+
+FIELDS = ("image_url", "image_urls", "mask_url")
+"""The models' fields that hold input pictures, alone or in a list."""
+
+# How long fal may read an input. It does so when a runner takes the job, which is as late as its
+# queue is long; an hour is more than we wait for any job, and the most a storage signs for.
+INPUT_LIFE_S = MAX_LINK_S
+
+_PART_BYTES, _PART_CHARS = 10, 16  # of each half of an upload id: 80 bits
+_PART = rf"[0-9a-z]{{{_PART_CHARS}}}"
+_SHAPE = re.compile(rf"uploads/\d{{4}}-\d\d-\d\d/({_PART})({_PART})\.[a-z]{{3,4}}")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A place for one input picture: its file id, a link to read it and the one to put it.
+
+    `image_url` is None where a storage signs links only to what is there.
+    """
+
+    file_id: str
+    image_url: str | None
+    put: UploadLink
+
+
+@dataclass(frozen=True)
+class Uploads:
+    assets: Assets
+    fal: Fal
+    secrets: tuple[str, ...] = field(repr=False)
+    now: Callable[[], datetime]
+    randomness: Callable[[int], bytes]
+
+    def offer(self, order: UploadOrder, caller: str) -> Upload:
+        """Sign the links to a new place for a picture; nothing is stored yet.
+
+        Both live as long as links do here. Raises Misconfigured, Internal (retryable).
+        """
+        if not self.secrets:
+            raise Misconfigured("FAL_IMAGE_SECRET: must be set, for it signs the ids of uploads")
+        upload_id = new_upload_id(self.secrets[0], caller, self.randomness(_PART_BYTES))
+        day = self.now().astimezone(timezone.utc)
+        extension = EXTENSIONS[order.content_type]
+        key = f"{self.assets.prefix}/uploads/{day:%Y-%m-%d}/{upload_id}.{extension}"
+        with storage_answers():
+            storage = self.assets.door.get()
+            put = storage.upload_link(
+                key,
+                content_type=order.content_type,
+                bytes=order.bytes,
+                ttl_s=self.assets.link_ttl_s,
+            )
+            return Upload(storage.file_id(key), self._link_or_none(storage, key), put)
+
+    def _link_or_none(self, storage: ObjectStorage, key: str) -> str | None:
+        try:
+            return self.assets.link_to(storage, key).url
+        except StorageError as error:
+            logger.info("no link to an upload before it is there: %s", error)
+            return None
+
+    def readable(
+        self, arguments: Mapping[str, object], caller: str | None, *, ends_at: float
+    ) -> dict[str, object]:
+        """The arguments of a model with URLs that fal can read where our file ids stood.
+
+        Every such file is read first, and every data URI: it must be a whole picture. Other URLs
+        pass untouched, for only fal fetches them. Nothing is paid. Raises NotFound for what is not
+        a file of `caller` or a stored picture, InvalidInput for what is no picture, FalFailed,
+        DeadlineExceeded and Internal, all retryable.
+        """
+        wanted = {text: name for name, text in _texts(arguments) if not _is_url(text)}
+        if not wanted:
+            return dict(arguments)
+        pool = ThreadPoolExecutor(min(len(wanted), MAX_PARALLEL))
+        try:
+            made = {
+                text: pool.submit(self._readable_one, name, text, caller, ends_at)
+                for text, name in wanted.items()
+            }
+            urls = {text: self._in_time(url, ends_at) for text, url in made.items()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return {
+            name: _replaced(value, urls) if name in FIELDS else value
+            for name, value in arguments.items()
+        }
+
+    def send(self, name: str, file: BinaryIO, *, ends_at: float) -> str:
+        """Hand a picture that is in no storage of ours to fal; the URL to give to a model.
+
+        `name` is what errors call it. Raises InvalidInput, FalFailed (retryable), FalAuthFailed.
+        """
+        picture = self._checked(name, file)
+        return hand_over(
+            self.fal,
+            file,
+            content_type=picture.content_type,
+            file_name=f"input.{picture.extension}",
+            life_s=INPUT_LIFE_S,
+            ends_at=ends_at,
+        )
+
+    def _readable_one(self, name: str, text: str, caller: str | None, ends_at: float) -> str:
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            file: BinaryIO = spool  # type: ignore[assignment]
+            if text.startswith("data:"):
+                return self._checked_data_uri(name, text, file)
+            if "://" not in text:
+                raise field_error(name, "must be an https URL, a data URI or a file id from here")
+            with storage_answers():
+                storage = self.assets.door.get()
+                key = self._copy(storage, name, text, caller, file)
+                self._checked(name, file)
+                if not isinstance(storage, LocalStorage):
+                    return storage.link(key, INPUT_LIFE_S).url
+            return self.send(name, file, ends_at=ends_at)  # fal cannot reach this machine's disk
+
+    def _copy(
+        self, storage: ObjectStorage, name: str, file_id: str, caller: str | None, into: BinaryIO
+    ) -> str:
+        """Read the file behind an id, no further than a picture may be long; its key."""
+        try:
+            key = storage.key(file_id)
+            if not has_our_shape(key, self.assets.prefix) and not self.is_of(key, caller):
+                raise NotFound("neither a stored picture nor an upload of this caller")
+            with storage.open(key) as chunks:
+                for chunk in chunks:
+                    into.write(chunk)
+                    if into.tell() > self.assets.max_image_bytes:
+                        break
+        except NotFound as error:
+            raise NotFound(
+                f"{name}: there is no such file here",
+                hint="Check the id, and that the file was PUT to its upload link; files of other "
+                "callers look missing too.",
+            ) from error
+        return key
+
+    def is_of(self, key: str, caller: str | None) -> bool:
+        """Whether a key is that of an upload which this caller asked for."""
+        start = f"{self.assets.prefix}/"
+        found = _SHAPE.fullmatch(key.removeprefix(start)) if key.startswith(start) else None
+        if found is None or caller is None:
+            return False
+        chosen, proof = found.groups()
+        proofs = [_proof(secret, caller, chosen) for secret in self.secrets]
+        return bool(sum(hmac.compare_digest(one, proof) for one in proofs))  # all, in equal time
+
+    def _checked(self, name: str, file: BinaryIO) -> Picture:
+        try:
+            picture = inspect(file)
+        except NotAPicture as error:
+            raise field_error(name, f"is not a whole picture: {error.reason}") from error
+        if picture.bytes > self.assets.max_image_bytes:
+            raise field_error(name, f"has more than {self.assets.max_image_bytes} bytes")
+        return picture
+
+    def _checked_data_uri(self, name: str, uri: str, into: BinaryIO) -> str:
+        """The data URI, with the type that its bytes have."""
+        try:
+            decode_data_uri(uri, into, self.assets.max_image_bytes)
+        except FetchError as error:
+            raise field_error(name, f"is not a picture: {error.reason}") from error
+        content_type = self._checked(name, into).content_type
+        return f"data:{content_type};base64,{uri.partition(',')[2]}"
+
+    def _in_time(self, url: Future[str], ends_at: float) -> str:
+        try:
+            return url.result(timeout=max(0.0, ends_at - self.assets.clock()))
+        except FutureTimeout:
+            text = "the time ran out before the input pictures were ready; fal was not asked"
+            raise DeadlineExceeded(text, retryable=True) from None
+
+
+def new_upload_id(secret: str, caller: str, randomness: bytes) -> str:
+    """32 base-32 characters: 80 random bits, then 80 that only the secret's owner can make."""
+    chosen = base32(randomness[:_PART_BYTES])
+    return chosen + _proof(secret, caller, chosen)
+
+
+def _proof(secret: str, caller: str, chosen: str) -> str:
+    message = f"upload {chosen} {caller}".encode("utf-8", "replace")
+    return base32(hmac.digest(secret.encode(), message, "sha256")[:_PART_BYTES])
+
+
+def _texts(arguments: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Every text in a field of input pictures, with its field; the rest is fal's to refuse."""
+    for name in FIELDS:
+        value = arguments.get(name)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str):
+                yield name, item
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("https://", "http://"))
+
+
+def _replaced(value: object, urls: Mapping[str, str]) -> object:
+    if isinstance(value, list):
+        return [_replaced(item, urls) for item in value]
+    return urls.get(value, value) if isinstance(value, str) else value
