@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fal_image.dev.emulator import TABLE, Emulator
+from support.clocks import Time
 from support.emulator import (
     CDN,
     QUEUE,
@@ -258,7 +259,47 @@ def test_a_silent_stream_says_nothing_at_all(emulator: Emulator) -> None:
     assert ask(emulator, "GET", f"{submit(emulator)['status_url']}/stream").body == b""
 
 
+# On a cancel
+
+
+def test_a_running_job_can_finish_although_it_was_cancelled() -> None:
+    time = Time()
+    with Emulator(run_s=10, clock=time) as emulator:
+        emulator.fault("cancel-race", on="cancel")
+        taken, other = submit(emulator), submit(emulator)
+        cancelled = [ask(emulator, "PUT", job["cancel_url"]) for job in (taken, other)]
+        running = ask(emulator, "GET", taken["status_url"]).json
+        time.sleep(10)
+        results = [ask(emulator, "GET", job["response_url"]).status for job in (taken, other)]
+        entry = emulator.ledger[0]
+
+    assert [reply.status for reply in cancelled] == [202, 202]
+    assert cancelled[0].json == {"status": "CANCELLATION_REQUESTED"}
+    assert running["status"] == "IN_PROGRESS"
+    assert results == [200, 499]
+    assert (entry.is_cancelled, entry.billable_units) == (False, 1)
+
+
+def test_a_cancel_race_waits_for_a_job_that_runs(busy: Emulator) -> None:
+    busy.fault("cancel-race", on="cancel")
+    taken = submit(busy)
+    ask(busy, "PUT", taken["cancel_url"])
+
+    assert finish(busy, taken).status == 499
+
+
 # On a result
+
+
+def test_a_result_can_expire_for_good(emulator: Emulator) -> None:
+    taken, other = submit(emulator), submit(emulator)
+    emulator.fault("expired", on="result")
+    results = [ask(emulator, "GET", taken["response_url"]) for _ in range(2)]
+
+    assert [reply.status for reply in results] == [404, 404]
+    assert results[0].json == {"status": "NOT_FOUND"}
+    assert ask(emulator, "GET", taken["status_url"]).json["status"] == "COMPLETED"
+    assert ask(emulator, "GET", other["response_url"]).status == 200
 
 
 def test_a_job_can_fail_on_its_runner(emulator: Emulator) -> None:
@@ -451,6 +492,9 @@ def test_faults_strike_in_the_order_in_which_they_were_armed(emulator: Emulator)
         ({"kind": "slow", "minutes": 1}, "fault 'slow' has seconds, not 'minutes'"),
         ({"kind": "429", "seconds": 1}, "fault '429' has no options, not 'seconds'"),
         ({"kind": "slow", "seconds": "1"}, "seconds must be like 1.0, not '1'"),
+        ({"kind": "slow", "seconds": 1e300}, "seconds must be a time that can be waited for"),
+        ({"kind": "forged", "on": "webhook", "what": "all"}, "what must be signature or body or"),
+        ({"kind": "lost", "on": "webhook"}, "can be armed on submit, status"),
         ({"kind": "padded", "on": "file", "bytes": 1.5}, "bytes must be like 50000000"),
         ({"kind": "mistyped", "on": "file", "body": "xml"}, "body must be html or png"),
     ],

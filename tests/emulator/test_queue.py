@@ -5,6 +5,7 @@ import time
 import pytest
 
 from fal_image.dev.emulator import Emulator
+from support.clocks import Time
 from support.emulator import QUEUE, SCHNELL, ask, begin, finish, submit
 
 
@@ -138,6 +139,68 @@ def test_a_job_that_did_not_start_in_time_is_504_of_its_user(
     assert result.headers["x-fal-request-timeout-type"] == "user"
     assert result.headers["x-fal-error-type"] == "request_timeout"
     assert busy.ledger[0].billable_units == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-fal-request-start-timeout": "5"},
+        {"x-fal-request-timeout": "5.0"},
+        {"x-fal-request-start-timeout": "5", "x-fal-request-timeout": "1"},
+        {"x-fal-request-start-timeout": "soon", "x-fal-request-timeout": "5"},
+    ],
+)
+def test_a_start_timeout_counts_from_the_submit_and_its_newer_name_wins(
+    headers: dict[str, str],
+) -> None:
+    time = Time()
+    with Emulator(queue_s=3600, clock=time) as emulator:
+        taken = submit(emulator, headers=headers)
+        time.sleep(4.9)
+        before = ask(emulator, "GET", taken["status_url"]).json
+        time.sleep(0.1)
+        after = ask(emulator, "GET", taken["status_url"])
+        result = ask(emulator, "GET", taken["response_url"])
+        cancelled = ask(emulator, "PUT", taken["cancel_url"])
+
+    assert before["status"] == "IN_QUEUE"
+    assert (after.status, after.json["status"]) == (200, "COMPLETED")
+    assert after.json["error_type"] == result.json["error_type"] == "request_timeout"
+    assert isinstance(result.json["detail"], str)
+    assert (result.status, result.headers["x-fal-request-timeout-type"]) == (504, "user")
+    assert cancelled.status == 400
+
+
+def test_a_start_timeout_also_ends_a_job_that_went_back_to_the_queue() -> None:
+    time = Time()
+    with Emulator(run_s=3600, clock=time) as emulator:
+        emulator.fault("back-to-queue", on="status", seconds=60.0)
+        taken = submit(emulator, headers={"x-fal-request-start-timeout": "5"})
+        time.sleep(3)
+        again = ask(emulator, "GET", taken["status_url"]).json
+        time.sleep(2)
+
+        assert again["status"] == "IN_QUEUE"
+        assert ask(emulator, "GET", taken["response_url"]).status == 504
+
+
+@pytest.mark.parametrize(("is_large", "kept_s"), [(False, 3600.0), (True, 360.0)])
+def test_a_result_is_kept_for_an_hour_or_six_minutes_if_it_is_large(
+    is_large: bool, kept_s: float
+) -> None:
+    time = Time()
+    with Emulator(queue_s=5, run_s=5, clock=time) as emulator:
+        taken = submit(emulator, sync_mode=is_large)
+        time.sleep(10 + kept_s)
+        kept = ask(emulator, "GET", taken["response_url"])
+        time.sleep(0.001)
+        gone = ask(emulator, "GET", taken["response_url"])
+        status = ask(emulator, "GET", taken["status_url"])
+
+    assert (kept.status, len(kept.body) >= 10_000) == (200, is_large)
+    assert (gone.status, gone.json) == (404, {"status": "NOT_FOUND"})
+    assert (status.status, status.json["status"]) == (200, "COMPLETED")
+    assert emulator.ledger[0].billable_units == 1
 
 
 def test_a_start_timeout_does_not_cut_a_running_job(working: Emulator) -> None:

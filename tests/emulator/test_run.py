@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fal_image.dev.emulator import Emulator
+from support.clocks import Time
 from support.emulator import REST, RUN, SCHNELL, ask
 
 
@@ -91,9 +92,15 @@ def test_a_token_opens_its_app_and_no_other(
     assert ask(emulator, "POST", other, arguments, key=None).status == 401
 
 
-def test_an_expired_token_opens_nothing(emulator: Emulator) -> None:
-    body = {"allowed_apps": ["flux"], "token_expiration": 0}
-    token = ask(emulator, "POST", f"{REST}/tokens/", body).json
-    url = f"{RUN}/{SCHNELL}?fal_jwt_token={token}"
+def test_an_expired_token_opens_nothing() -> None:
+    time = Time()
+    with Emulator(clock=time) as emulator:
+        body = {"allowed_apps": ["flux"], "token_expiration": 60}
+        token = ask(emulator, "POST", f"{REST}/tokens/", body).json
+        url = f"{RUN}/{SCHNELL}?fal_jwt_token={token}"
+        statuses = []
+        for _ in range(2):
+            statuses.append(ask(emulator, "POST", url, {"prompt": "cat"}, key=None).status)
+            time.sleep(60)
 
-    assert ask(emulator, "POST", url, {"prompt": "cat"}, key=None).status == 401
+    assert statuses == [200, 401]

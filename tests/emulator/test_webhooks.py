@@ -5,6 +5,7 @@ import hashlib
 import json
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fal_image.dev.emulator import Emulator
+from support import pictures
+from support.clocks import Time
 from support.emulator import REST, ask, finish, submit
 
 
@@ -148,7 +151,112 @@ def test_a_redirect_is_not_followed_and_not_repeated() -> None:
     assert sorted(entry.webhook_answers for entry in emulator.ledger) == [(200,), (302,)]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://me.example/", "http://[::1", "http://h:port/"])
+def test_a_cancelled_job_is_told_at_once(working: Emulator, receiver: Receiver) -> None:
+    taken = hooked(working, receiver.url)
+    ask(working, "PUT", taken["cancel_url"])
+    _, body = receiver.next()
+
+    assert (body["status"], body["error"]) == ("ERROR", "Invalid status code: 499")
+
+
+def test_a_clock_that_is_moved_by_hand_moves_what_waits(receiver: Receiver) -> None:
+    clock = Time()
+    picture = base64.b64encode(pictures.png()).decode()
+    with Emulator(queue_s=60, run_s=60, clock=clock) as emulator:
+        url = f"data:image/png;base64,{picture}"
+        hooked(emulator, receiver.url, model="fal-ai/flux/dev/image-to-image", image_url=url)
+        assert receiver.got.empty()
+        clock.sleep(120)
+        assert receiver.next()[1]["status"] == "OK"
+
+
+# Faults
+
+
+def verdict(emulator: Emulator, got: tuple[Message, bytes]) -> str:
+    """What a receiver that checks the signature thinks of a webhook."""
+    headers, body = got
+    try:
+        signature = bytes.fromhex(headers["X-Fal-Webhook-Signature"])
+        published_key(emulator).verify(signature, signed_message(headers, body))
+    except InvalidSignature:
+        return "bad signature"
+    if headers["X-Fal-Webhook-User-Id"] != "fal-emulator-user":
+        return "another user"
+    skew_s = int(headers["X-Fal-Webhook-Timestamp"]) - time.time()
+    return "good" if abs(skew_s) < 300 else "another time"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "first"),
+    [
+        ("forged", {}, "bad signature"),
+        ("forged", {"what": "signature"}, "bad signature"),
+        ("forged", {"what": "body"}, "bad signature"),
+        ("forged", {"what": "key"}, "bad signature"),
+        ("forged", {"what": "user"}, "another user"),
+        ("skewed", {}, "another time"),
+        ("skewed", {"seconds": 301}, "another time"),
+    ],
+)
+def test_a_forged_webhook_that_is_refused_is_followed_by_the_genuine_one(
+    kind: str, options: dict[str, Any], first: str
+) -> None:
+    receiver = Receiver(401)
+    with Emulator(webhook_backoff_s=0.01) as emulator:
+        emulator.fault(kind, on="webhook", **options)
+        taken = hooked(emulator, receiver.url)
+        got = [receiver.got.get(timeout=5) for _ in range(2)]
+        verdicts = [verdict(emulator, one) for one in got]
+        genuine = ask(emulator, "GET", taken["response_url"]).json
+    receiver.close()
+
+    assert verdicts == [first, "good"]
+    assert {headers["X-Fal-Webhook-Request-Id"] for headers, _ in got} == {taken["request_id"]}
+    payloads = [json.loads(body)["payload"] for _, body in got]
+    assert (payloads[0] == genuine) is (options.get("what") != "body")
+    assert payloads[1] == genuine
+    assert emulator.ledger[0].webhook_answers == (401, 200)
+
+
+def test_a_forged_webhook_that_is_taken_is_the_only_one() -> None:
+    receiver = Receiver()
+    with Emulator(webhook_backoff_s=0.0) as emulator:
+        emulator.fault("forged", on="webhook", what="body")
+        hooked(emulator, receiver.url)
+        hooked(emulator, receiver.url)
+        bodies = [receiver.next()[1] for _ in range(2)]
+    receiver.close()
+
+    assert [entry.webhook_answers for entry in emulator.ledger] == [(200,), (200,)]
+    assert sum("forged" in json.dumps(body["payload"]) for body in bodies) == 1
+
+
+def test_a_webhook_can_come_more_than_once(emulator: Emulator, receiver: Receiver) -> None:
+    emulator.fault("duplicate", on="webhook", copies=3)
+    hooked(emulator, receiver.url)
+    got = [receiver.got.get(timeout=5) for _ in range(3)]
+
+    assert len({body for _, body in got}) == 1
+    assert {verdict(emulator, one) for one in got} == {"good"}
+
+
+def test_a_webhook_can_come_late(receiver: Receiver) -> None:
+    with Emulator() as emulator:
+        emulator.fault("late", on="webhook", seconds=3600)
+        taken = hooked(emulator, receiver.url)
+        assert finish(emulator, taken).status == 200
+    assert receiver.got.empty()
+
+    with Emulator() as emulator:
+        emulator.fault("late", on="webhook", seconds=0.01)
+        hooked(emulator, receiver.url)
+        assert verdict(emulator, receiver.got.get(timeout=5)) == "good"
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://me.example/", "http://[::1", "http://h:port/", "http://a b/"]
+)
 def test_a_webhook_that_is_not_a_web_address_is_given_up(url: str) -> None:
     with Emulator() as emulator:
         finish(emulator, hooked(emulator, url))

@@ -5,7 +5,11 @@ const url = await fal.storage.upload(new Blob(["small file"], { type: "text/plai
 const parts = new Array(9).fill(Buffer.alloc(10 * 1024 * 1024, "a"));
 const large = new Blob([...parts, "the end"], { type: "image/png" });
 const largeUrl = await fal.storage.upload(new File([large], "large.png", { type: "image/png" }));
+const png = Buffer.from(
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAADElEQVR42mNgoA4AAABIAAEQRe/SAAAAAElFTkSuQmCC",
+  "base64",
+);
 const automatic = await fal.run("fal-ai/flux/dev/image-to-image", {
-  input: { prompt: "a cat", image_url: new Blob(["picture"], { type: "image/png" }) },
+  input: { prompt: "a cat", image_url: new Blob([png], { type: "image/png" }) },
 });
 report({ url, largeUrl, largeBytes: large.size, automatic: automatic.data.images.length });

@@ -77,8 +77,14 @@ def begin(
         target = "/" + target.removeprefix("https://")
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     shown = {"authorization": f"Key {key}"} if key else {}
-    connection.request(method, target, data, {**shown, "connection": "close", **(headers or {})})
-    return connection.getresponse()
+    try:
+        connection.request(
+            method, target, data, {**shown, "connection": "close", **(headers or {})}
+        )
+        return connection.getresponse()
+    except BaseException:
+        connection.close()  # nobody else can, and the collector warns in some later test
+        raise
 
 
 def submit(

@@ -9,7 +9,8 @@ This is the fal emulator of fal-image. It is not fal: no model runs, no money is
 
 It imitates, for the FLUX models of the catalog:
   queue.fal.run   submit, status, status stream, result, cancel; fal_webhook and
-                  fal_max_queue_length; the start time-out headers
+                  fal_max_queue_length; the start time-out headers; a result is gone an hour after
+                  its job's end, or six minutes if it has 10,000 bytes or more
   fal.run         run, and /stream for the models that have it
   rest.fal.ai     tokens, CDN token, upload initiate and initiate-multipart, the webhook key set
   v3.fal.media    pictures, uploads of fal-client and @fal-ai/client in one piece and in parts
@@ -17,20 +18,32 @@ Say which host you mean by the first part of the path (/queue.fal.run/fal-ai/flu
 Host header, or by x-fal-target-url. Any key in the form id:secret opens it; the key ids
 "revoked" and "locked" are refused as fal refuses such keys.
 Pictures are landscapes that follow from model, prompt and seed: same seed, same bytes.
+image_url, image_urls and mask_url are fetched when the job begins to run: data URIs, files of
+v3.fal.media from this emulator, and http(s) addresses with up to 4 redirects. A bad one is a 422
+of fal's kind. The landscape shines through the input, the more the higher the strength, and only
+where a mask is white; several inputs stand side by side. A size that is not asked for is that of
+the first input.
 
 It does not imitate:
-  models           no prompt is understood; input pictures and LoRAs are never fetched, so an
-                   output whose size follows its input is 1024x1024, and aspect ratios come out
-                   at about one megapixel; no picture has more than 4096x4096 pixels
+  models           no prompt is understood; LoRAs are never fetched; aspect ratios, also those
+                   that follow an input, come out at about one megapixel; no picture has more
+                   than 4096x4096 pixels
+  inputs           fal's own limits are not published; here each side has at least 8 pixels, all
+                   at most 64 million, a file 64 MiB, a download 10 s; only the first bad input
+                   is told; addresses on loopback and in private networks are fetched, which fal
+                   cannot and a public server must not
   safety checker   nothing is flagged unless a fault says so
   money            billable units are whole megapixels or pictures as the catalog counts them;
-                   cancelled and failed jobs are never billed
+                   cancelled and failed jobs are never billed, nor are masks
   accounts         all keys are one account: any key sees any job
   concurrency      jobs do not wait for each other; each waits and runs for the times given
   server retries   X-Fal-No-Retry, X-Fal-Retry-Config, hints, priority, tags and lifecycle
                    headers are accepted and ignored
-  expiry           results and files stay until the emulator stops or is reset; only the newest
-                   10,000 jobs are kept
+  expiry           only results expire, and payload storage does not keep them longer; their
+                   status can still be asked; files stay until the emulator stops or is reset;
+                   only the newest 10,000 jobs are kept
+  cancelling       a queued or running job ends at once unless a fault says so; 202 is the only
+                   answer, fal may also say 200
   webhooks         loopback receivers are called, which fal refuses; webhooks of cancelled and
                    timed-out jobs are sent like those of failed ones, which fal does not document;
                    at most 11 attempts with a pause that doubles
@@ -38,7 +51,7 @@ It does not imitate:
   api.fal.ai       no model list, prices or usage
   the CDN          no ranges, no access rules; a multipart access_url names the emulator
 Not documented by fal, and decided here: a GET on fal.run runs the model; a submit to the queue
-takes bad input, and the job's result is the 422.
+takes bad input, and the job's result is the 422; an expired result is a 404 like an unknown one.
 Wordings that fal does not publish are as third parties saw them, or made up: do not match on them.
 
 Control (JSON):

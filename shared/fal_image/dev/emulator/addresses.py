@@ -65,6 +65,14 @@ def locate(call: Call, own_url: str) -> FalCall:
     )
 
 
+def cdn_path(url: str) -> str | None:
+    """The path of a file on fal's CDN, None for an address anywhere else. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or _fal_host(parts.netloc) != CDN:
+        return None
+    return unquote(parts.path.strip("/"))
+
+
 def _fal_host(name: str) -> str:
     """The canonical name of a host of fal, "" for any other."""
     bare = name.lower().partition(":")[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -29,7 +30,9 @@ class Emulator:
 
     `queue_s` and `run_s` are how long each job waits and runs. `webhook_backoff_s` is the pause
     before a webhook is sent a second time; it doubles. `comment_s` is the silence after which a
-    status stream sends a comment (15 s at fal: inference API reference).
+    status stream sends a comment (15 s at fal: inference API reference). `fetch_s` bounds the
+    download of an input picture. `clock` tells the seconds by which jobs run, tokens live and
+    results expire; one that is moved by hand is looked at every 20 ms.
 
     Nothing listens before `start`, which raises OSError if the port is taken; nothing runs after
     `stop`. Both may be repeated; a second start begins with an empty ledger.
@@ -47,6 +50,8 @@ class Emulator:
         locked_key_ids: Collection[str] = ("locked",),
         webhook_backoff_s: float = 1.0,
         comment_s: float = 15.0,
+        fetch_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = (host, port)
         self._conduct = Conduct(
@@ -57,6 +62,8 @@ class Emulator:
             locked_key_ids=frozenset(locked_key_ids),
             webhook_backoff_s=webhook_backoff_s,
             comment_s=comment_s,
+            fetch_s=fetch_s,
+            clock=clock,
         )
         self._signer = Signer()
         self._studio = Studio()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ POINTS = (
     "token",
     "jwks",
 )
+WEBHOOK = ("webhook",)  # the one call that the emulator makes; nothing else can befall it
 
 # Faults of different kinds wait in different lines, because they strike at different moments.
 Strikes = Literal["call", "running", "completion"]
@@ -48,7 +48,7 @@ class Fault:
     on: str
     strikes: Strikes
     options: Mapping[str, Any]
-    armed_at: float  # seconds of time.monotonic()
+    armed_at: float  # seconds of the emulator's clock
 
 
 TABLE = (
@@ -67,6 +67,12 @@ TABLE = (
         POINTS,
         "the call is carried out at once, the answer comes late",
         {"seconds": (1.0, "how late")},
+    ),
+    FaultKind(
+        "cancel-race",
+        ("cancel",),
+        "a running job is asked to stop, 202, and finishes all the same; it is billed",
+        strikes="running",
     ),
     FaultKind("no-request-id", ("submit",), "the job is taken, its answer names no request_id"),
     FaultKind(
@@ -90,6 +96,11 @@ TABLE = (
         ("stream",),
         "the stream opens and says nothing, not even a comment",
         {"seconds": (60.0, "until it is closed")},
+    ),
+    FaultKind(
+        "expired",
+        ("result",),
+        "the result of a finished job is gone for good, 404, as if it had been kept long enough",
     ),
     FaultKind(
         "error",
@@ -152,8 +163,40 @@ TABLE = (
     ),
     FaultKind("vanished", ("file",), "404"),
     FaultKind("redirect", ("file",), "302", {"url": ("http://127.0.0.1:1/", "to where")}),
+    FaultKind(
+        "duplicate",
+        WEBHOOK,
+        "the next webhook is delivered more than once, whatever is answered",
+        {"copies": (2, "how often")},
+    ),
+    FaultKind(
+        "late", WEBHOOK, "the next webhook comes late", {"seconds": (1.0, "after the job's end")}
+    ),
+    FaultKind(
+        "forged",
+        WEBHOOK,
+        "the first attempt of the next webhook is not what fal signed; the repetition, which comes "
+        "if it is refused, is genuine",
+        {
+            "what": (
+                "signature",
+                "signature: one bit of it is wrong; body: another payload under fal's signature; "
+                "user: signed by fal, for another account; key: signed with a key not published",
+            )
+        },
+    ),
+    FaultKind(
+        "skewed",
+        WEBHOOK,
+        "the first attempt of the next webhook is signed for another time; its repetition is not",
+        {"seconds": (-600.0, "ahead of the clock, or behind it if negative")},
+    ),
 )
-CHOICES = {"declare": ("whole", "sent"), "body": ("html", "png")}
+CHOICES = {
+    "declare": ("whole", "sent"),
+    "body": ("html", "png"),
+    "what": ("signature", "body", "user", "key"),
+}
 
 
 def describe() -> str:
@@ -170,7 +213,8 @@ def describe() -> str:
 class Script:
     """Armed faults, first armed first struck, one line for each place and moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._armed: list[Fault] = []
 
@@ -179,7 +223,7 @@ class Script:
         row = _row(kind, on)
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             raise ValueError(f"times must be a whole number from 1, not {times!r}")
-        fault = Fault(kind, on, row.strikes, _checked(row, options), time.monotonic())
+        fault = Fault(kind, on, row.strikes, _checked(row, options), self._clock())
         with self._lock:
             self._armed.extend([fault] * times)
 
@@ -216,7 +260,14 @@ def _checked(row: FaultKind, options: Mapping[str, object]) -> dict[str, object]
         wanted = (int, float) if isinstance(values[name], float) else type(values[name])
         if isinstance(value, bool) or not isinstance(value, wanted):
             raise ValueError(f"{name} must be like {values[name]!r}, not {value!r}")
+        if isinstance(value, (int, float)) and isinstance(values[name], float):
+            _check_time(name, value)
         if name in CHOICES and value not in CHOICES[name]:
             raise ValueError(f"{name} must be {' or '.join(CHOICES[name])}, not {value!r}")
         values[name] = value
     return values
+
+
+def _check_time(name: str, seconds: float) -> None:
+    if not abs(seconds) <= threading.TIMEOUT_MAX:
+        raise ValueError(f"{name} must be a time that can be waited for, not {seconds!r}")

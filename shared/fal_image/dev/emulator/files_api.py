@@ -71,7 +71,8 @@ class RestApi:
         return json_answer(200, self._gate.cdn_token() | {"base_url": f"{call.origin}/{CDN}"})
 
     def _initiate(self, call: FalCall) -> Answer:
-        if call.query.get("storage_type") != "fal-cdn-v3":
+        # @fal-ai/serverless-client 0.15.0 and many a script name no type (public sources).
+        if call.query.get("storage_type", "fal-cdn-v3") != "fal-cdn-v3":
             return json_answer(400, {"detail": "Invalid storage type"})
         body = _json_object(call)
         place = self._media.reserve(

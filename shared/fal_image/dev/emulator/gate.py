@@ -10,8 +10,7 @@ import base64
 import json
 import secrets
 import threading
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta, timezone
 from email.message import Message
 
@@ -31,7 +30,10 @@ class Gate:
         require_key: bool,
         revoked_key_ids: frozenset[str],
         locked_key_ids: frozenset[str],
+        clock: Callable[[], float],
     ) -> None:
+        """Tokens live by `clock`."""
+        self._clock = clock
         self._require_key = require_key
         self._revoked = revoked_key_ids
         self._locked = locked_key_ids
@@ -90,7 +92,7 @@ class Gate:
         head = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=")
         token = f"{head.decode()}.{secrets.token_urlsafe(24)}.emulator"
         with self._lock:
-            self._tokens[token] = (scope, time.monotonic() + lifetime_s)
+            self._tokens[token] = (scope, self._clock() + lifetime_s)
             while len(self._tokens) > MAX_TOKENS:
                 self._tokens.pop(next(iter(self._tokens)))
         return token
@@ -99,7 +101,7 @@ class Gate:
         """What a token opens; nothing if it is unknown or has expired."""
         with self._lock:
             scope, dies_at = self._tokens.get(token, (frozenset[str](), 0.0))
-        return scope if time.monotonic() < dies_at else frozenset()
+        return scope if self._clock() < dies_at else frozenset()
 
 
 def _no_credential(app: str | None) -> Answer:

@@ -10,20 +10,23 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .addresses import CDN, PLATFORM, QUEUE, REST, RUN, FalCall
+from .errands import Errands
 from .exchange import Answer, Flow, HangUp, Reply, json_answer
 from .faults import Fault, Script
 from .files_api import CdnApi, RestApi
 from .gate import Gate
 from .jobs import Job, Queue
-from .media import Media
+from .media import Media, Upload
 from .models import Outcome, fulfilled, rejected
 from .pictures import Studio
 from .queue_api import QueueApi, Route
 from .run_api import RunApi
+from .supply import MOST_BYTES, Supplier
 from .webhooks import Postman, Signer
 
 # A browser may call from anywhere and read these headers, which @fal-ai/client wants.
@@ -58,6 +61,8 @@ class Conduct:
     locked_key_ids: frozenset[str]
     webhook_backoff_s: float
     comment_s: float
+    fetch_s: float
+    clock: Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,25 @@ class Entry:
 
 class Imitation:
     def __init__(self, conduct: Conduct, studio: Studio, signer: Signer) -> None:
-        self.script = Script()
+        self.script = Script(conduct.clock)
         self._conduct = conduct
         self._studio = studio
         self._media = Media()
-        self._queue = Queue(self._complete)
+        self._queue = Queue(self._complete, conduct.clock)
+        self._errands = Errands()
         self._postman = Postman(
-            self._queue, signer, studio.data_uri, backoff_s=conduct.webhook_backoff_s
+            queue=self._queue,
+            signer=signer,
+            errands=self._errands,
+            script=self.script,
+            data_uri=studio.data_uri,
+            backoff_s=conduct.webhook_backoff_s,
+        )
+        self._supplier = Supplier(
+            errands=self._errands,
+            find=self._file,
+            keep=self._media.keep,
+            timeout_s=conduct.fetch_s,
         )
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -92,6 +109,7 @@ class Imitation:
             require_key=conduct.require_key,
             revoked_key_ids=conduct.revoked_key_ids,
             locked_key_ids=conduct.locked_key_ids,
+            clock=conduct.clock,
         )
         self._hosts: Mapping[str, QueueApi | RunApi | RestApi | CdnApi] = {
             QUEUE: QueueApi(
@@ -143,7 +161,7 @@ class Imitation:
         """Ends every wait, stream and webhook, and drops all files."""
         self._stopped.set()
         self._queue.stop()
-        self._postman.stop()
+        self._errands.stop()
         self._media.clear()
 
     def _carry_out(self, call: FalCall, route: Route) -> Reply:
@@ -186,10 +204,30 @@ class Imitation:
         self._queue.take(job, queue_s=self._conduct.queue_s if job.via == "queue" else 0.0)
         if job.webhook_url:
             self._postman.expect(job)
+        if job.has_inputs:
+            self._draw_ahead(job)
+        else:
+            self._errands.send(partial(self._supply, job))
+
+    def _supply(self, job: Job) -> None:
+        """Fetch what the job works on, as soon as it runs."""
+        if self._queue.wait_to_run(job):
+            self._queue.supply(job, self._supplier.supplied(job.order))
+            self._draw_ahead(job)
+
+    def _draw_ahead(self, job: Job) -> None:
+        """The files of fal exist when its job is done, so they are drawn while it "runs"."""
         if job.run_s and not job.order.errors:
-            # The files of fal exist when its job is done, so they are drawn while it "runs".
             for picture in job.order.pictures():
                 self._studio.draw_ahead(picture)
+
+    def _file(self, path: str) -> bytes | None:
+        """A file of the CDN, at most one byte more than a model takes."""
+        content = self._media.find(path)
+        if isinstance(content, Upload):
+            with content.file.open("rb") as stream:
+                return stream.read(MOST_BYTES + 1)
+        return self._studio.file_of(content) if content else None
 
     def _complete(self, job: Job) -> Outcome:
         if job.order.errors:

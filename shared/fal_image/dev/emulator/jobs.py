@@ -1,7 +1,8 @@
 """The queue: where each job stands, computed from the clock, and who waits for it to move.
 
-Knows states, positions, logs, cancelling and giving up. No thread runs a job: its times are fixed
-when it is taken, and whoever asks compares them with the clock. Refuses to know HTTP and drawing.
+Knows states, positions, logs, cancelling, giving up and how long a result is kept. No thread runs
+a job: its times are fixed when it is taken, or when its inputs have come if that is later, and
+whoever asks compares them with the clock. Refuses to know HTTP, fetching and drawing.
 
     created ──queue_s──> starts ──run_s──> ends
     IN_QUEUE             IN_PROGRESS       COMPLETED
@@ -26,6 +27,13 @@ State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 MAX_JOBS = 10_000  # the oldest are forgotten
 LOG_LINES = 4
 NEVER = math.inf
+LONGEST_WAIT_S = 3600.0  # nobody can wait for NEVER
+LOOK_S = 0.02  # a clock that is moved by hand tells nobody
+RETENTION_S = 3600.0  # of a result, after its job has ended (inference API reference)
+LARGE_RETENTION_S = 360.0
+LARGE_BYTES = 10_000  # "10 KB" there
+
+Clock = Callable[[], float]
 
 CANCELLED = platform_error(499, "client_cancelled", "Request was cancelled by the client")
 TIMED_OUT = platform_error(
@@ -38,32 +46,43 @@ TIMED_OUT = platform_error(
 
 @dataclass(eq=False)
 class Job:
-    """One taken request. Times are seconds of time.monotonic(); they change under Queue.moved.
+    """One taken request. Times are seconds of the queue's clock; they change under Queue.moved.
 
-    `via` is the door it came in by. `verdict` ends it without a run of the model.
+    `via` is the door it came in by. A job without its inputs does not end, however long it runs.
+    `verdict` ends it without a run of the model. `has_expired` says that its result is gone.
     """
 
     order: Order
     endpoint: Endpoint
     via: Literal["queue", "run", "stream"]
     run_s: float
+    created_at: float
+    has_inputs: bool = True
     webhook_url: str | None = None
     gives_up_at: float = NEVER
     starts_at: float = NEVER
     ends_at: float = NEVER
     is_cancelled: bool = False
+    has_expired: bool = False
     verdict: Outcome | None = None
     outcome: Outcome | None = None
     webhook_answers: list[int | str] = field(default_factory=list)
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    created_at: float = field(default_factory=time.monotonic)
     born: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def schedule(self, starts_at: float) -> None:
         """Fix when the job runs, or that its caller will have given up by then."""
-        self.starts_at, self.ends_at = starts_at, starts_at + self.run_s
+        self.starts_at = starts_at
+        self.ends_at = starts_at + self.run_s if self.has_inputs else NEVER
         if starts_at > self.gives_up_at:
             self._end(max(self.gives_up_at, self.created_at), TIMED_OUT)
+
+    def supply(self, order: Order, now: float) -> None:
+        """The inputs have come, or turned out to be bad, which ends the job at once."""
+        self.order, self.has_inputs = order, True
+        if self.verdict is None:
+            runs_until = now if order.errors else self.starts_at + self.run_s
+            self.ends_at = max(now, runs_until)
 
     def cancel(self, now: float) -> bool:
         """False if it had ended."""
@@ -117,7 +136,9 @@ class View:
 class Queue:
     """All jobs, by request id. `complete` makes a finished job's outcome, once."""
 
-    def __init__(self, complete: Callable[[Job], Outcome]) -> None:
+    def __init__(self, complete: Callable[[Job], Outcome], clock: Clock) -> None:
+        self.now = clock
+        self._longest_wait_s = LONGEST_WAIT_S if clock is time.monotonic else LOOK_S
         self.moved = threading.Condition(threading.RLock())
         self._complete = complete
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -143,23 +164,29 @@ class Queue:
 
     def waiting(self, app: str) -> int:
         with self.moved:
-            return len(self._ahead(app, time.monotonic()))
+            return len(self._ahead(app, self.now()))
 
     def view(self, job: Job, *, with_log: bool) -> View:
         with self.moved:
-            return self._view(job, time.monotonic(), with_log=with_log)
+            return self._view(job, self.now(), with_log=with_log)
+
+    def supply(self, job: Job, order: Order) -> None:
+        """What the job works on is known from now on."""
+        with self.moved:
+            job.supply(order, self.now())
+            self.moved.notify_all()
 
     def cancel(self, job: Job) -> bool:
         """False if it had ended."""
         with self.moved:
-            is_cancelled = job.cancel(time.monotonic())
+            is_cancelled = job.cancel(self.now())
             self.moved.notify_all()
             return is_cancelled
 
     def requeue(self, job: Job, wait_s: float) -> None:
         """A running job waits again, as after a runner's failure; one that has ended stays so."""
         with self.moved:
-            now = time.monotonic()
+            now = self.now()
             if job.state(now) == "IN_PROGRESS":
                 self._waiting = [*(other for other in self._waiting if other is not job), job]
                 job.schedule(now + wait_s)
@@ -168,26 +195,55 @@ class Queue:
     def outcome(self, job: Job) -> Outcome | None:
         """How the job ended, None if it has not."""
         with self.moved:
-            if job.state(time.monotonic()) != "COMPLETED":
+            if job.state(self.now()) != "COMPLETED":
                 return None
             if job.outcome is None:
                 job.outcome = job.verdict or self._complete(job)
             return job.outcome
 
+    def keeps_result(self, job: Job, size_bytes: Callable[[], int]) -> bool:
+        """Whether the result of a job that has ended is still there; large ones go earlier.
+
+        `size_bytes` is asked only where it matters, because it may have pictures drawn.
+        """
+        with self.moved:
+            age_s = self.now() - job.ends_at
+        if not job.has_expired and age_s > LARGE_RETENTION_S:
+            job.has_expired = age_s > RETENTION_S or size_bytes() >= LARGE_BYTES
+        return not job.has_expired
+
     def wait(self, job: Job) -> Outcome | None:
         """Block until the job has ended; None if the emulator stops first."""
         with self.moved:
-            while self.sleep_until(job.ends_at):
+            while not self._is_stopped:
                 outcome = self.outcome(job)
                 if outcome is not None:
                     return outcome
+                self._pause_until(job.ends_at)
         return None
+
+    def wait_to_run(self, job: Job) -> bool:
+        """Block until the job runs; False if it ends before that, or the emulator stops."""
+        with self.moved:
+            while not self._is_stopped:
+                state = job.state(self.now())
+                if state != "IN_QUEUE":
+                    return state == "IN_PROGRESS"
+                self._pause_until(min(job.starts_at, job.ends_at))
+        return False
+
+    def wait_for_inputs(self, job: Job) -> bool:
+        """Block until the job has its inputs; False if the emulator stops first."""
+        with self.moved:
+            while not self._is_stopped and not job.has_inputs:
+                self._pause_until(NEVER)
+            return not self._is_stopped
 
     def sleep_until(self, at: float) -> bool:
         """False if the emulator stops first."""
         with self.moved:
-            while not self._is_stopped and (left_s := at - time.monotonic()) > 0:
-                self.moved.wait(left_s)
+            while not self._is_stopped and at > self.now():
+                self._pause_until(at)
             return not self._is_stopped
 
     def watch(
@@ -203,10 +259,10 @@ class Queue:
         A view's log holds new entries only. `seen_running` is asked after each view of a running
         job and may send it back to the queue for that many seconds.
         """
-        last, logged, spoke_at = None, 0, time.monotonic()
+        last, logged, spoke_at = None, 0, self.now()
         while True:
             with self.moved:
-                now = time.monotonic()
+                now = self.now()
                 view = self._view(job, now, with_log=with_log)
                 fresh = (view.log or [])[logged:]
                 is_news = bool(fresh) or (view.state, view.position) != last
@@ -214,7 +270,7 @@ class Queue:
                     return
                 if not is_news and now < spoke_at + comment_s:
                     change_at = self._next_change(job, now, with_log=with_log)
-                    self.moved.wait(min(change_at, spoke_at + comment_s) - now)
+                    self._pause_until(min(change_at, spoke_at + comment_s))
                     continue
             spoke_at = now
             if not is_news:
@@ -234,6 +290,10 @@ class Queue:
         with self.moved:
             self._is_stopped = True
             self.moved.notify_all()
+
+    def _pause_until(self, at: float) -> None:
+        """Until then, or until something moves."""
+        self.moved.wait(max(0.0, min(at - self.now(), self._longest_wait_s)))
 
     def _view(self, job: Job, now: float, *, with_log: bool) -> View:
         state = job.state(now)

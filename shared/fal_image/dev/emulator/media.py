@@ -58,6 +58,7 @@ class Media:
         self._lock = threading.Lock()
         self._files: OrderedDict[str, Picture | Upload] = OrderedDict()
         self._places: OrderedDict[str, Place] = OrderedDict()
+        self._kept: dict[str, Path] = {}
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._stored_bytes = 0
 
@@ -97,6 +98,17 @@ class Media:
             place.parts[number] = file
         return f'"{digest}"'
 
+    def keep(self, body: bytes) -> Path:
+        """Put bytes on disk without a URL, equal ones once. Raises StoreFull."""
+        digest = hashlib.sha256(body).hexdigest()
+        with self._lock:
+            known = self._kept.get(digest)
+        if known is None:
+            known, _ = self._write([body])
+            with self._lock:
+                self._kept[digest] = known
+        return known
+
     def complete(self, place: Place, numbers: list[int]) -> None:
         """Publish the parts, joined by number. Raises KeyError for a part that never came.
 
@@ -115,6 +127,7 @@ class Media:
         with self._lock:
             self._files.clear()
             self._places.clear()
+            self._kept.clear()
             self._stored_bytes = 0
             directory, self._directory = self._directory, None
         if directory is not None:

@@ -11,17 +11,22 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...fal import catalog
 from .exchange import Answer, json_answer
 from .faults import Fault
+from .originals import Original
 from .pictures import CONTENT_TYPES, MOST_PX, Picture
 
 NAMESPACES = ("workflows", "comfy")
 MEGAPIXEL = 1024 * 1024  # fal counts 1024x1024 as one megapixel (model pages, price examples)
 UNKNOWN_SIZE_PX = (1024, 1024)
+LEAST_SHARE = 0.15  # of an edited picture is new, and at most the next more by its strength
+SHARE_BY_STRENGTH = 0.5
+SHARE_OF_EDIT = 0.35  # where a model has no strength
 SEEDS = 2**32
+MOST_OBLONG = 8
 # Types that fal documents itself carry a link (fal docs, errors page); others are plain pydantic.
 DOCUMENTED_TYPES = {
     "greater_than",
@@ -99,13 +104,25 @@ def unknown(target: Endpoint) -> Answer:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A picture that an input names; `loc` leads to it from the arguments on."""
+
+    loc: tuple[str | int, ...]
+    url: str
+
+
+@dataclass(frozen=True)
 class Order:
-    """One request to a known model: its seed is drawn and its errors are found already."""
+    """One request to a known model: its seed is drawn and its errors are found already.
+
+    `originals` belong to `wanted`, one each; they are missing until somebody has fetched them.
+    """
 
     model: catalog.Model
     input: object
     seed: int
     errors: list[dict[str, object]]
+    originals: tuple[Original, ...] = ()
 
     @classmethod
     def of(cls, model: catalog.Model, body: bytes) -> Order:
@@ -136,7 +153,24 @@ class Order:
             "url": "https://docs.fal.ai/errors/#image_too_large",
             "ctx": {"max_width": side, "max_height": side},
         }
-        return Order(self.model, self.input, self.seed, [problem])
+        return replace(self, errors=[problem])
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """The pictures that the model takes and this input names; none in a bad input."""
+        wanted = []
+        for name, known in self.model.fields.items():
+            value = None if self.errors else self.arguments.get(name)
+            if known.type == "url" and isinstance(value, str):
+                wanted.append(Wanted((name,), value))
+            elif known.type == "url_list" and isinstance(value, list):
+                used = value[: known.max_items]  # a longer list is either refused or cut
+                wanted += [Wanted((name, index), url) for index, url in enumerate(used)]
+        return wanted
+
+    def supplied(self, originals: list[Original]) -> Order:
+        """With its pictures, whose sizes may make it a bad one."""
+        return replace(self, originals=tuple(originals))._within_limits()
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -144,10 +178,18 @@ class Order:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Of each picture. A size that follows an input picture is not looked up here."""
+        """Of each picture: as asked for, else as the first input has it, if that is known."""
         given = catalog.size_px(self.model, self.arguments)
         ratio = self._value("aspect_ratio") or self._value("resolution_mode")
-        return given or _size_of(str(ratio)) or UNKNOWN_SIZE_PX
+        if given := given or _size_of(str(ratio)):
+            return given
+        if not self._inputs:
+            return UNKNOWN_SIZE_PX
+        first = self._inputs[0]
+        if {"aspect_ratio", "resolution_mode"} & set(self.model.fields):
+            return _megapixel_like(first.width, first.height)
+        bounds = self.model.fields.get("image_size")
+        return _fitted(first, bounds.min_px, bounds.max_px) if bounds else _fitted(first)
 
     @property
     def images(self) -> int:
@@ -162,23 +204,51 @@ class Order:
         width, height = self.size_px
         wanted = self._value("output_format")
         format = wanted if isinstance(wanted, str) and wanted in CONTENT_TYPES else "jpeg"
-        prompt = str(self.arguments.get("prompt") or "")
-        return [
-            Picture(self.model.id, prompt, self.seed + n, width, height, format, is_black, ripeness)
-            for n in range(self.images)
-        ]
+        masks = self._of_field("mask_url")
+        first = Picture(
+            self.model.id,
+            str(self.arguments.get("prompt") or ""),
+            self.seed,
+            width,
+            height,
+            format,
+            is_black,
+            ripeness,
+            originals=tuple(original.file for original in self._inputs),
+            mask=masks[0].file if masks else None,
+            share=self._share,
+        )
+        return [replace(first, seed=self.seed + n) for n in range(self.images)]
 
     def billable_units(self) -> int:
         """Megapixels or pictures, as the model's price counts them; an estimate of fal's count."""
         price = self.model.price
         if price is None or price.per == "image":
             return self.images
-        width, height = self.size_px
-        units = max(1, math.ceil(width * height / MEGAPIXEL)) * self.images
+        units = _megapixels(*self.size_px) * self.images
         if not price.counts_input:
             return units
-        many = self.arguments.get("image_urls")
-        return units + (len(many) if isinstance(many, list) else "image_url" in self.arguments)
+        most = price.unsized_megapixels or math.inf
+        return units + sum(int(min(_megapixels(o.width, o.height), most)) for o in self._inputs)
+
+    @property
+    def _inputs(self) -> list[Original]:
+        """What is worked on; a mask only says where."""
+        return [*self._of_field("image_url"), *self._of_field("image_urls")]
+
+    def _of_field(self, name: str) -> list[Original]:
+        if not self.originals:
+            return []
+        known = zip(self.wanted, self.originals, strict=True)
+        return [original for wanted, original in known if wanted.loc[0] == name]
+
+    @property
+    def _share(self) -> float:
+        """How much of an edited picture is new."""
+        strength = self._value("strength")
+        if isinstance(strength, (int, float)):
+            return LEAST_SHARE + SHARE_BY_STRENGTH * strength
+        return SHARE_OF_EDIT
 
     def _value(self, name: str) -> object:
         """An argument, or the model's default; None if the model has no such field."""
@@ -237,14 +307,32 @@ def _finite(text: str) -> float:
     return number
 
 
+def _megapixels(width: int, height: int) -> int:
+    return max(1, math.ceil(width * height / MEGAPIXEL))
+
+
 def _size_of(ratio: str) -> tuple[int, int] | None:
     """About a megapixel in the form of "16:9"; None if it is not a ratio that can be drawn."""
     match = re.fullmatch(r"(\d{1,3}):(\d{1,3})", ratio)
     across, down = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not across or not down or not 1 / 8 <= across / down <= 8:
+    if not across or not down or not 1 / MOST_OBLONG <= across / down <= MOST_OBLONG:
         return None
-    width = math.sqrt(MEGAPIXEL * across / down)
-    return round(width / 16) * 16, round(width * down / across / 16) * 16
+    return _megapixel_like(across, down)
+
+
+def _megapixel_like(across: int, down: int) -> tuple[int, int]:
+    """About a megapixel of that form, in blocks of 16 pixels, and not too oblong."""
+    form = min(max(across / down, 1 / MOST_OBLONG), MOST_OBLONG)
+    width = math.sqrt(MEGAPIXEL * form)
+    return round(width / 16) * 16, round(width / form / 16) * 16
+
+
+def _fitted(original: Original, min_px: int = 1, max_px: int = MOST_PX) -> tuple[int, int]:
+    """The size of an input, scaled if it is too small, or too large for the model or to draw."""
+    width, height = original.width, original.height
+    scale = max(1.0, min_px / min(width, height))
+    scale = min(scale, max_px / max(width, height), math.sqrt(MOST_PX / (width * height)))
+    return max(1, int(width * scale)), max(1, int(height * scale))
 
 
 def _broken(fault: Fault) -> Outcome:

@@ -11,9 +11,10 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import scenery
+from . import originals, scenery
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +29,8 @@ SOFT_PX = 24  # width of a partial picture of a stream before it is blown up; gr
 class Picture:
     """One picture, fully described: equal pictures have equal bytes.
 
-    `ripeness` is 1.0 for a finished picture, less for a partial one of a stream.
+    `ripeness` is 1.0 for a finished picture, less for a partial one of a stream. With `originals`
+    `share` is how much of it is new; the rest shines through, and where a mask is black all of it.
     """
 
     model: str
@@ -39,6 +41,9 @@ class Picture:
     format: str
     is_black: bool = False
     ripeness: float = 1.0
+    originals: tuple[Path, ...] = ()
+    mask: Path | None = None
+    share: float = 1.0
 
     @property
     def content_type(self) -> str:
@@ -105,9 +110,15 @@ class Studio:
 def _draw(picture: Picture) -> Image:
     caption = f"fal emulator · {picture.model.removeprefix('fal-ai/')} · seed {picture.seed}"
     if picture.is_black:
-        return scenery.black(picture.width, picture.height, caption=caption)
-    words = f"{picture.model}\n{picture.seed}\n{picture.prompt}"
-    drawn = scenery.landscape(words, picture.width, picture.height, caption=caption)
+        drawn = scenery.black(picture.width, picture.height)
+    else:
+        words = f"{picture.model}\n{picture.seed}\n{picture.prompt}"
+        drawn = scenery.landscape(words, picture.width, picture.height)
+        if picture.originals:
+            drawn = originals.worked_over(
+                drawn, picture.originals, picture.mask, share=picture.share
+            )
+    scenery.sign(drawn, caption)
     if picture.ripeness >= 1:
         return drawn
     soft_width = min(drawn.width, round(SOFT_PX / (1 - picture.ripeness)))

@@ -96,6 +96,8 @@ class QueueApi:
             target,
             "queue",
             run_s=0.0 if order.errors else self._run_s,
+            created_at=self._queue.now(),
+            has_inputs=not order.wanted,
             webhook_url=call.query.get("fal_webhook"),
         )
         job.gives_up_at = job.created_at + patience_s(call.headers)
@@ -161,9 +163,16 @@ class QueueApi:
         outcome = self._queue.outcome(job)
         if outcome is None:
             return json_answer(400, {"detail": "Request is still in progress"}, _id_header(job))
+        if call.fault and call.fault.kind == "expired":
+            job.has_expired = True
+        if not self._queue.keeps_result(job, lambda: len(outcome.body(self._data_uri))):
+            return _not_found()
         return answer_of(outcome, job, self._data_uri)
 
     def _cancel(self, call: FalCall, job: Job) -> Reply:
+        view = self._queue.view(job, with_log=False)
+        if view.state == "IN_PROGRESS" and self._script.take("cancel", "running"):
+            return json_answer(202, {"status": "CANCELLATION_REQUESTED"}, _id_header(job))
         if self._queue.cancel(job):
             return json_answer(202, {"status": "CANCELLATION_REQUESTED"}, _id_header(job))
         return json_answer(400, {"status": "ALREADY_COMPLETED"}, _id_header(job))

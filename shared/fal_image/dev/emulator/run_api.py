@@ -65,6 +65,8 @@ class RunApi:
         if model is None or not model.streams:
             return unknown(target)
         job = self._begin(call, model, target, "stream")
+        if not self._queue.wait_for_inputs(job):
+            return HangUp()
         if job.order.errors:
             return answer_of(rejected(job.order), job, self._data_uri)
         headers = SSE_HEADERS | {"x-fal-request-id": job.request_id}
@@ -88,7 +90,14 @@ class RunApi:
             order = Order.of_input(model, _arguments(model, call.query))
         else:
             order = Order.of(model, call.body.read(MAX_INPUT_BYTES))
-        job = Job(order, target, via, run_s=0.0 if order.errors else self._run_s)
+        job = Job(
+            order,
+            target,
+            via,
+            run_s=0.0 if order.errors else self._run_s,
+            created_at=self._queue.now(),
+            has_inputs=not order.wanted,
+        )
         self._accept(job)
         return job
 

@@ -50,8 +50,8 @@ PALETTES = (
 )
 
 
-def landscape(words: str, width: int, height: int, *, caption: str) -> Image:
-    """A sky, a light, clouds and hills that follow from `words`; `caption` in a corner."""
+def landscape(words: str, width: int, height: int) -> Image:
+    """A sky, a light, clouds and hills that follow from `words`."""
     from PIL import Image
 
     rng = random.Random(hashlib.sha256(words.encode(errors="surrogatepass")).digest())
@@ -67,17 +67,14 @@ def landscape(words: str, width: int, height: int, *, caption: str) -> Image:
     _clouds(picture, rng, palette, horizon)
     water = rng.random() < 0.35
     _hills(picture, rng, palette, horizon, water)
-    _sign(picture, caption)
     return picture
 
 
-def black(width: int, height: int, *, caption: str) -> Image:
+def black(width: int, height: int) -> Image:
     """What fal's safety checker returns for a flagged picture."""
     from PIL import Image
 
-    picture = Image.new("RGB", (width, height))
-    _sign(picture, caption)
-    return picture
+    return Image.new("RGB", (width, height))
 
 
 def _gradient(size: tuple[int, int], colours: tuple[Colour, ...]) -> Image:
@@ -229,7 +226,7 @@ def _water(picture: Image, rng: random.Random, palette: Palette, top: int) -> No
     picture.paste(lake, (0, top))
 
 
-def _sign(picture: Image, caption: str) -> None:
+def sign(picture: Image, caption: str) -> None:
     """The corner that says where the picture comes from."""
     from PIL import Image, ImageDraw, ImageFont
 

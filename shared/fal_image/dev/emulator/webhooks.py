@@ -11,14 +11,15 @@ import base64
 import hashlib
 import http.client
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from .addresses import CDN
+from .errands import Errands, connection_to
+from .faults import Fault, Script
 from .jobs import Job, Queue
 from .models import Outcome
 from .pictures import Picture
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 ATTEMPTS = 11  # fal's older page: 10 retries over 2 h; the newer one: up to 31
 ATTEMPT_S = 15.0  # the time-out of fal's first attempt
 MAX_BACKOFF_S = 60.0
+SIGNATURE = "X-Fal-Webhook-Signature"
 BAD_URL = "not a web address"
 USER_ID = "fal-emulator-user"
+STRANGER_ID = "another-fal-user"
+FORGED_PAYLOAD = {"images": [{"url": f"https://{CDN}/files/b/00000000/forged.png"}], "seed": 0}
 NOT_JSON = (
     "Response payload is not JSON serializable. Either return a JSON serializable object or use "
     "the queue endpoint to retrieve the response."
@@ -53,15 +57,17 @@ class Signer:
         x = base64.urlsafe_b64encode(self.public_key).rstrip(b"=").decode()
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "fal-emulator", "x": x}]}
 
-    def headers(self, request_id: str, body: bytes, at_s: int) -> dict[str, str]:
+    def headers(
+        self, request_id: str, body: bytes, at_s: int, *, user_id: str = USER_ID
+    ) -> dict[str, str]:
         """The four headers; the signature covers the ids, the time and the raw body."""
-        lines = [request_id, USER_ID, str(at_s), hashlib.sha256(body).hexdigest()]
+        lines = [request_id, user_id, str(at_s), hashlib.sha256(body).hexdigest()]
         signature = self._private_key().sign("\n".join(lines).encode())
         return {
             "X-Fal-Webhook-Request-Id": request_id,
-            "X-Fal-Webhook-User-Id": USER_ID,
+            "X-Fal-Webhook-User-Id": user_id,
             "X-Fal-Webhook-Timestamp": str(at_s),
-            "X-Fal-Webhook-Signature": signature.hex(),
+            SIGNATURE: signature.hex(),
         }
 
     def _private_key(self) -> Ed25519PrivateKey:
@@ -74,59 +80,73 @@ class Signer:
 
 
 class Postman:
-    """Delivers webhooks, each on a thread of its own that ends with the emulator."""
+    """Delivers webhooks, also those that a fault forges, repeats or delays."""
 
     def __init__(
-        self, queue: Queue, signer: Signer, data_uri: Callable[[Picture], str], *, backoff_s: float
+        self,
+        *,
+        queue: Queue,
+        signer: Signer,
+        errands: Errands,
+        script: Script,
+        data_uri: Callable[[Picture], str],
+        backoff_s: float,
     ) -> None:
         """`backoff_s` is the pause before the first repetition; it doubles with each."""
         self._queue = queue
         self._signer = signer
+        self._errands = errands
+        self._script = script
         self._data_uri = data_uri
         self._backoff_s = backoff_s
-        self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._at_work: dict[threading.Thread, http.client.HTTPConnection | None] = {}
 
     def expect(self, job: Job) -> None:
         """Call the job's webhook when it has ended."""
-        thread = threading.Thread(target=self._deliver, args=(job,), daemon=True)
-        with self._lock:
-            self._at_work[thread] = None
-        thread.start()
-
-    def stop(self) -> None:
-        """Drops what was not delivered. The queue must have been stopped before."""
-        self._stopped.set()
-        with self._lock:
-            at_work = dict(self._at_work)
-        for connection in at_work.values():
-            if connection is not None and (sock := connection.sock) is not None:
-                with suppress(OSError):  # the receiver may have closed it already
-                    sock.shutdown(socket.SHUT_RDWR)
-        for thread in at_work:
-            thread.join(ATTEMPT_S)
+        self._errands.send(partial(self._deliver, job))
 
     def _deliver(self, job: Job) -> None:
-        try:
-            outcome = self._queue.wait(job)
-            if outcome is not None:
-                self._repeat(job, self._body(job, outcome))
-        finally:
-            with self._lock:
-                self._at_work.pop(threading.current_thread(), None)
+        outcome = self._queue.wait(job)
+        if outcome is None:
+            return
+        body = self._body(job, outcome)
+        fault = self._script.take("webhook")
+        if fault and fault.kind == "late" and self._errands.pause(fault.options["seconds"]):
+            return
+        if fault and fault.kind == "duplicate":
+            for _ in range(fault.options["copies"] - 1):
+                self._post(job, *self._letter(job, body))
+        self._repeat(job, body, fault)
 
-    def _repeat(self, job: Job, body: bytes) -> None:
+    def _repeat(self, job: Job, body: bytes, fault: Fault | None) -> None:
+        """Until it is taken; only the first attempt is forged or skewed."""
         pause_s = self._backoff_s
-        for _ in range(ATTEMPTS):
-            answer = self._post(job, body)
-            job.webhook_answers.append(answer)
+        for attempt in range(ATTEMPTS):
+            answer = self._post(job, *self._letter(job, body, None if attempt else fault))
             # 3xx and a URL that cannot be called fail for good (fal docs, webhooks page).
             if isinstance(answer, int) and 200 <= answer < 400 or answer == BAD_URL:
                 return
-            if self._stopped.wait(pause_s):
+            if self._errands.pause(pause_s):
                 return
             pause_s = min(pause_s * 2, MAX_BACKOFF_S)
+
+    def _letter(
+        self, job: Job, body: bytes, fault: Fault | None = None
+    ) -> tuple[dict[str, str], bytes]:
+        """Signed headers and the body that goes with them, or does not."""
+        at_s = int(time.time())
+        if fault and fault.kind == "skewed":
+            at_s += round(fault.options["seconds"])
+        what = fault.options["what"] if fault and fault.kind == "forged" else ""
+        signer = Signer() if what == "key" else self._signer
+        user_id = STRANGER_ID if what == "user" else USER_ID
+        headers = signer.headers(job.request_id, body, at_s, user_id=user_id)
+        if what == "signature":
+            first, rest = headers[SIGNATURE][0], headers[SIGNATURE][1:]
+            headers[SIGNATURE] = f"{int(first, 16) ^ 1:x}{rest}"
+        if what == "body":
+            forged = {**json.loads(body), "status": "OK", "payload": FORGED_PAYLOAD}
+            body = json.dumps(forged).encode()
+        return headers, body
 
     def _body(self, job: Job, outcome: Outcome) -> bytes:
         """fal's payload: OK or ERROR by the status of the result."""
@@ -139,36 +159,23 @@ class Postman:
             body["payload_error"] = NOT_JSON
         return json.dumps(body, default=self._data_uri).encode()
 
-    def _post(self, job: Job, body: bytes) -> int | str:
-        """The receiver's status, or why there is none."""
-        signed = self._signer.headers(job.request_id, body, int(time.time()))
+    def _post(self, job: Job, signed: dict[str, str], body: bytes) -> int | str:
+        """The receiver's status, or why there is none; both go into the ledger."""
+        answer = self._answer(job.webhook_url or "", signed, body)
+        job.webhook_answers.append(answer)
+        return answer
+
+    def _answer(self, url: str, signed: dict[str, str], body: bytes) -> int | str:
         headers = {"content-type": "application/json", **signed}
         try:
-            connection, target = _connection(job.webhook_url or "")
+            connection, target = connection_to(url, timeout_s=ATTEMPT_S)
         except ValueError:
             return BAD_URL
         try:
-            connection.connect()
-            self._note(connection)
+            self._errands.connect(connection)
             connection.request("POST", target, body, headers)
             return connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
             return f"{type(error).__name__}: {error}"
         finally:
             connection.close()
-
-    def _note(self, connection: http.client.HTTPConnection) -> None:
-        """Let `stop` break this connection; raises OSError if it has come already."""
-        with self._lock:
-            if self._stopped.is_set():
-                raise ConnectionAbortedError("the emulator has stopped")
-            self._at_work[threading.current_thread()] = connection
-
-
-def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"not a web address: {url!r}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    return kind(parts.hostname, parts.port, timeout=ATTEMPT_S), target
