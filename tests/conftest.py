@@ -7,14 +7,19 @@ end of the run counts such tests in one line. With CI=true that is a failure: th
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 from scripts import setup
 
 NEEDS: dict[str, Callable[[], bool]] = {
     "node >= 20": lambda: setup.node_runs() and setup.node_packages_match(),
+    "awslambdaric": lambda: find_spec("awslambdaric") is not None,  # its wheels are for Linux
+    "chromium": lambda: shutil.which("chromium") is not None,
+    "curl": lambda: shutil.which("curl") is not None,
 }
 
 _not_run = pytest.StashKey["Counter[str]"]()

@@ -1,0 +1,131 @@
+"""The functions of the skill "fal.ai Image Generation": what they get from fal, and from us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fal_image.dev.emulator import Emulator
+from fal_image.fal import catalog
+from support import pictures
+from support.emulator import ask
+from support.node import call
+from support.seeds import Endpoint, assert_ours_is_the_same, ordered, size_px
+
+PROMPT = "a calico cat at sunset"
+
+pytestmark = pytest.mark.needs("node >= 20")
+
+
+def skill(function: str, *arguments: object, fal: Emulator) -> Any:
+    """What a function of the skill returns."""
+    called = call("seeds/skill.mjs", function, *arguments, emulator=fal)
+    assert called.threw is None
+    return called.returned
+
+
+def test_config_shows_fal_the_key_of_the_environment(fal: Emulator) -> None:
+    taken = len(fal.ledger)
+    called = call(
+        "seeds/skill.mjs",
+        "generateFluxSchnell",
+        PROMPT,
+        emulator=fal,
+        fal_key="revoked:secret",
+    )
+    assert called.threw["status"] == 401
+    assert len(fal.ledger) == taken
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "count"),
+    [({}, (1024, 768), 1), ({"imageSize": "square", "numImages": 2, "seed": 7}, (512, 512), 2)],
+)
+def test_generate_flux_schnell(
+    endpoint: Endpoint, options: Mapping[str, object], size: tuple[int, int], count: int
+) -> None:
+    output = skill("generateFluxSchnell", PROMPT, options, fal=endpoint.fal)
+
+    assert [size_px(image) for image in output["images"]] == [size] * count
+    assert output["seed"] == options.get("seed", output["seed"])
+    assert_ours_is_the_same(endpoint, output)
+
+
+def test_generate_flux_dev(endpoint: Endpoint) -> None:
+    output = skill("generateFluxDev", PROMPT, 20, fal=endpoint.fal)
+
+    assert ordered(endpoint.fal)[1]["num_inference_steps"] == 20
+    assert_ours_is_the_same(endpoint, output)
+
+
+def test_generate_flux_pro_is_wide_whatever_image_size_says(endpoint: Endpoint) -> None:
+    """The model has aspect_ratio instead: fal ignores what it does not know, and we pass it on."""
+    square = {"width": 1024, "height": 1024}
+    output = skill("generateFluxPro", PROMPT, {"imageSize": square, "seed": 7}, fal=endpoint.fal)
+    model, arguments = ordered(endpoint.fal)
+    assert arguments["image_size"] == square
+
+    job = assert_ours_is_the_same(endpoint, output)
+    [image] = job["images"]
+    assert image["width"] > 1.7 * image["height"]
+
+    status, mended = endpoint.post({"model": model, "prompt": PROMPT, "aspect_ratio": "1:1"})
+    assert status == 200
+    assert size_px(mended["images"][0]) == (1024, 1024)
+
+
+def test_generate_flux_pro_without_options(endpoint: Endpoint) -> None:
+    output = skill("generateFluxPro", PROMPT, fal=endpoint.fal)
+
+    assert ordered(endpoint.fal)[1] == {"prompt": PROMPT, "safety_tolerance": "2", "raw": False}
+    assert_ours_is_the_same(endpoint, output)
+
+
+def test_submit_to_queue_and_check_queue_status() -> None:
+    with Emulator(queue_s=3600) as busy:
+        first, second = [skill("submitToQueue", PROMPT, fal=busy) for _ in range(2)]
+        assert [job.request_id for job in busy.ledger] == [first, second]
+        assert busy.ledger[0].webhook_url == "https://your-server.com/webhooks/fal"
+        status = skill("checkQueueStatus", second, fal=busy)
+    assert status["status"] == "IN_QUEUE"
+    assert status["queuePosition"] >= 1
+
+
+def test_get_queue_result(endpoint: Endpoint) -> None:
+    fal = endpoint.fal
+    skill("generateFluxSchnell", PROMPT, {"imageSize": "square_hd"}, fal=fal)
+    request_id = fal.ledger[-1].request_id
+
+    assert skill("checkQueueStatus", request_id, fal=fal) == {"status": "COMPLETED"}
+    output = skill("getQueueResult", request_id, fal=fal)
+    assert size_px(output["images"][0]) == (1024, 1024)
+    assert_ours_is_the_same(endpoint, output)
+
+
+def test_generate_with_progress() -> None:
+    with Emulator(run_s=0.8) as slow:
+        seen = skill("everyProgress", PROMPT, fal=slow)
+    *earlier, last = seen["updates"]
+    assert earlier
+    assert {update["status"] for update in earlier} == {"IN_PROGRESS"}
+    assert last == {"status": "COMPLETED", "logs": ["25%", "50%", "75%", "100%"]}
+    assert size_px(seen["result"]["images"][0]) == (1024, 1024)
+
+
+def test_flux_img2img_with_an_uploaded_file(endpoint: Endpoint, tmp_path: Path) -> None:
+    """uploadAndGenerate calls fluxImg2Img; its image_size is not a field of the model either."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(pictures.png(width=512, height=512))
+
+    output = skill("uploadAndGenerate", str(photo), PROMPT, fal=endpoint.fal)
+    model, arguments = ordered(endpoint.fal)
+    assert model == "fal-ai/flux/dev/image-to-image"
+    assert arguments["strength"] == 0.75
+    assert set(arguments) - set(catalog.models()[model].fields) == {"image_size"}
+    uploaded = ask(endpoint.fal, "GET", arguments["image_url"], key=None)
+    assert uploaded.headers["content-type"] == "image/png"
+    assert uploaded.body == photo.read_bytes()
+    assert_ours_is_the_same(endpoint, output)

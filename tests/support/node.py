@@ -1,0 +1,58 @@
+"""JavaScript written for fal, run in Node against the emulator; the modules are in tests/node."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fal_image.dev.emulator import Emulator
+
+FOLDER = Path(__file__).resolve().parents[1] / "node"
+KEY = "id:secret"
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a call of a function went: one of `returned` and `threw`, and what it printed before.
+
+    `threw` holds name, status and body of an error of fal's client.
+    """
+
+    returned: Any
+    threw: Any
+    printed: tuple[str, ...]
+
+
+def call(
+    module: str, function: str, *arguments: object, emulator: Emulator, fal_key: str = KEY
+) -> Called:
+    """Call a function of a module in tests/node; it believes that the emulator is fal.
+
+    Raises AssertionError with Node's words when the program fails for any other reason than an
+    answer of fal's.
+    """
+    said = run(
+        ["--import", "./as_fal.mjs", "call.mjs", f"./{module}", function, json.dumps(arguments)],
+        {"EMULATOR": emulator.url, "FAL_KEY": fal_key},
+    )
+    *printed, last = said.splitlines()
+    outcome = json.loads(last)
+    return Called(outcome.get("returned"), outcome.get("threw"), tuple(printed))
+
+
+def run(arguments: list[str], environment: dict[str, str] | None = None) -> str:
+    """What a program of tests/node writes."""
+    done = subprocess.run(
+        ["node", *arguments],
+        cwd=FOLDER,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=18,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
