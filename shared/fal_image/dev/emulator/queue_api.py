@@ -12,6 +12,7 @@ from email.message import Message
 from typing import Any
 
 from ...fal import catalog
+from ...web import Event, encode_comment, encode_event
 from .addresses import QUEUE, FalCall
 from .exchange import Answer, Flow, Reply, json_answer
 from .faults import Script
@@ -151,7 +152,11 @@ class QueueApi:
             is_over = view is not None and view.state == "COMPLETED"
             if is_over and fault and fault.kind == "stream-ends-early":
                 return
-            yield b": still here\n\n" if view is None else event(self._describe(call, job, view))
+            yield (
+                encode_comment("still here")
+                if view is None
+                else event(self._describe(call, job, view))
+            )
             if fault and fault.kind == "stream-ends-early":
                 return
 
@@ -223,7 +228,7 @@ def patience_s(headers: Message) -> float:
 
 def event(value: object, **extra: Any) -> bytes:
     """One server-sent event; `extra` goes to json.dumps."""
-    return b"data: %b\n\n" % json.dumps(value, separators=(",", ":"), **extra).encode()
+    return encode_event(Event(json.dumps(value, separators=(",", ":"), **extra)))
 
 
 def _wants_log(call: FalCall) -> bool:
