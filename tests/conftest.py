@@ -55,3 +55,8 @@ def pytest_terminal_summary(
     for name, count in config.stash.get(_not_run, Counter()).items():
         noun = "test needs" if count == 1 else "tests need"
         terminalreporter.write_line(f"not run here: {count} {noun} {name}{verdict}")
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.items():
+        if not reason.startswith("needs "):
+            terminalreporter.write_line(f"skipped: {count} where {reason}")
