@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from . import storage
@@ -45,6 +45,7 @@ class Seams:
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     sleep: Callable[[float], None] = time.sleep
     randomness: Callable[[int], bytes] = secrets.token_bytes
+    detours: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(environ: Mapping[str, str]) -> App:
@@ -72,7 +73,10 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
     problems = list(settings.problems)
     variables = Variables(environ)
     wire = Wire(
-        emulator_url=settings.emulator_url, fetch_hosts=settings.fetch_hosts, clock=seams.clock
+        emulator_url=settings.emulator_url,
+        fetch_hosts=settings.fetch_hosts,
+        detours=seams.detours,
+        clock=seams.clock,
     )
     opener, prefix = _opener(settings, variables, wire, seams, problems)
     assets = Assets(
