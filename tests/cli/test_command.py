@@ -16,6 +16,7 @@ from PIL import Image
 
 from fal_image import __version__
 from fal_image.dev.emulator import Emulator
+from support.programs import heed_ctrl_c
 
 COMMAND = [sys.executable, "-c", "from fal_image.cli import main; main()"]
 
@@ -202,7 +203,12 @@ class Program:
 
     def __init__(self, *arguments: str, environ: dict[str, str], cwd: Path) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=environ, cwd=cwd, stderr=subprocess.PIPE, encoding="utf-8"
+            [*COMMAND, *arguments],
+            env=environ,
+            cwd=cwd,
+            preexec_fn=heed_ctrl_c,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
         )
         assert self.process.stderr is not None
         line = self.process.stderr.readline()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from support.programs import heed_ctrl_c
+
 COMMAND = [sys.executable, "-m", "fal_image.dev.runner"]
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy")
 
@@ -87,7 +89,12 @@ def test_live_without_a_key_says_what_is_missing():
 
 def test_it_serves_until_ctrl_c():
     process = subprocess.Popen(
-        COMMAND, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        COMMAND,
+        env=environment(),
+        preexec_fn=heed_ctrl_c,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     for line in process.stdout:
