@@ -155,9 +155,8 @@ class FakeCloudbase:
             return _problem(404, "INVALID_PATH", "no such API")
         if asked.path == "/auth/v1/token/clientCredential":
             return self._new_token(asked)
-        bearer = asked.headers.get("authorization", "").removeprefix("Bearer ")
-        if bearer != self.api_key and self.tokens.get(bearer, 0) <= self.now():
-            return _problem(401, "INVALID_CREDENTIALS", f"unknown token {bearer}")
+        if refusal := self._bearer_refusal(asked):
+            return refusal
         calls = {
             "/v1/storages/get-objects-upload-info": self._upload_info,
             "/v1/storages/get-objects-download-info": self._download_info,
@@ -173,6 +172,14 @@ class FakeCloudbase:
         if len(items) > MAX_ITEMS:
             return _problem(400, "OBJECT_BATCH_TOO_LARGE", f"at most {MAX_ITEMS} objects")
         return _json([calls[asked.path](item) for item in items])
+
+    def _bearer_refusal(self, asked: Asked) -> Reply | None:
+        """The answer to who shows neither the API key nor a token of today."""
+        kind, _, bearer = asked.headers.get("authorization", "").partition(" ")
+        known = bearer == self.api_key or self.tokens.get(bearer, 0) > self.now()
+        if kind == "Bearer" and known:
+            return None
+        return _problem(401, "INVALID_CREDENTIALS", f"unknown token {bearer}")
 
     def _new_token(self, asked: Asked) -> Reply:
         if asked.json() != {"grant_type": "client_credentials"}:
@@ -370,6 +377,7 @@ class FakeCloudbase:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every answer's body waits for an ACK of its head
 
             def do_PUT(self) -> None:
                 host, _, rest = self.path.lstrip("/").partition("/")
@@ -389,7 +397,7 @@ class FakeCloudbase:
                     for start in range(0, len(reply.body), _PIECE_BYTES):
                         self.wfile.write(reply.body[start : start + _PIECE_BYTES])
 
-            do_GET = do_HEAD = do_POST = do_PUT
+            do_GET = do_HEAD = do_PATCH = do_POST = do_PUT
 
             def handle(self) -> None:
                 try:

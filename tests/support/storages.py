@@ -330,10 +330,10 @@ def _plain_client() -> urllib.request.OpenerDirector:
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """moto's S3 on a free loopback port, at the root and under ENDPOINT_PATH; gives its URL.
+    """moto on a free loopback port, its S3 at the root and under ENDPOINT_PATH; gives its URL.
 
     Links must be signed with the secret of AWS_ENVIRON and must not have ended. It does not look at
-    signatures in the Authorization header, and never answers 409.
+    signatures in the Authorization header, and its S3 never answers 409.
     """
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -343,6 +343,7 @@ def moto_server() -> Iterator[str]:
     from werkzeug.serving import make_server
 
     moto = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if code := _link_refusal(environ):
@@ -356,7 +357,10 @@ def moto_server() -> Iterator[str]:
             if hashlib.sha256(body).digest() != base64.b64decode(checksum):
                 start_response("400 Bad Request", [])
                 return [_error("BadDigest")]
-        answer: Iterable[bytes] = moto(environ, start_response)
+        # DynamoDB looks at an item's condition and writes it in one step, moto in two.
+        whole = "HTTP_X_AMZ_TARGET" in environ
+        with one_at_a_time if whole else nullcontext():
+            answer: Iterable[bytes] = moto(environ, start_response)
         return answer
 
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)

@@ -188,6 +188,8 @@ def test_a_clock_that_is_wrong_by_more_than_five_minutes_is_refused(world: World
         (problem(400, "SYS_ERR"), True),
         (problem(403, "ACTION_FORBIDDEN"), False),
         (problem(404, "INVALID_HOST"), False),
+        (problem(422, "EXCEED_CONCURRENT_REQUEST_LIMIT"), True),
+        (problem(422, "INVALID_PARAM"), False),
         (problem(429, "EXCEED_REQUEST_LIMIT"), True),
         (problem(500, "DATABASE_REQUEST_FAILED"), True),
         (Reply(502, {"content-type": "text/html"}, b"<html>"), True),
@@ -202,6 +204,26 @@ def test_a_refusal_says_whether_asking_again_could_help(world: World, reply: Rep
     error = world.refused()
     assert error.may_pass == may_pass
     assert f"HTTP {reply.status} {error.code}".rstrip() in str(error)
+
+
+def test_a_question_is_asked_in_the_address_and_not_repeated_in_an_error(world: World):
+    with pytest.raises(GatewayError) as caught:
+        world.gateway.call("GET", UPLOAD_INFO, query={"query": '{"a": "b/c&d"}', "limit": "2"})
+
+    asked = world.fake.asked[-1]
+    assert (asked.method, asked.path, asked.body) == ("GET", UPLOAD_INFO, b"")
+    assert asked.query == "query=%7B%22a%22%3A%20%22b%2Fc%26d%22%7D&limit=2"
+    assert "content-type" not in asked.headers
+    assert "query" not in str(caught.value)
+
+
+def test_a_call_takes_no_longer_than_it_is_given(world: World):
+    world.call()
+    with pytest.raises(GatewayError, match="no time left") as caught:
+        world.gateway.call("POST", UPLOAD_INFO, ITEM, timeout_s=0)
+
+    assert caught.value.may_pass
+    assert world.fake.paths() == [EXCHANGE, "POST get-objects-upload-info"]
 
 
 @pytest.mark.parametrize(

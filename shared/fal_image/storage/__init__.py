@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
+from ..vendors import aws_endpoint, aws_lacks, aws_region, cloudbase_lacks, env_id, region_in
 from ..wire import Wire
 from .base import ObjectStorage, check_key
 
+SETTING = "FAL_IMAGE_STORAGE_URL"
 DEFAULT_PREFIX = "ai-images"
 MAX_PREFIX_CHARS = 512  # leaves room for date, job and extension under the limit of a key
 
 # AWS S3 guide, "General purpose bucket naming rules"
 _BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _IP_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
-_REGION = re.compile(r"[a-z0-9-]{2,32}")
 
 # Tencent COS docs, "Bucket overview": the account's number (APPID) ends the name, and the whole of
 # it is one label of a host name.
 _COS_BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?-[0-9]{5,12}")
-
-# The first label of its gateway's host name (CloudBase Node SDK, the pattern of ids).
-_ENV_ID = re.compile(r"(?=.{1,40}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -114,27 +112,16 @@ def _parse_cos(url: str) -> CosConfig:
             "the bucket after cos:// must be a-z, 0-9 and '-' with the account's number at its "
             "end, as COS names buckets: cos://pictures-1250000000/ai-images"
         )
-    region = _region_in(query) if question else None
+    region = region_in(query) if question else None
     return CosConfig(bucket, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX, region)
 
 
 def _parse_cloudbase(url: str) -> CloudbaseConfig:
     address, question, query = url.removeprefix("cloudbase://").partition("?")
-    env_id, slash, prefix = address.partition("/")
-    if not _ENV_ID.fullmatch(env_id):
-        raise ValueError(
-            "after cloudbase:// stands the environment's id, at most 40 of a-z, 0-9 and '-': "
-            "cloudbase://my-env-3gabc/ai-images"
-        )
-    region = _region_in(query) if question else None
-    return CloudbaseConfig(env_id, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX, region)
-
-
-def _region_in(query: str) -> str:
-    name, _, region = query.partition("=")
-    if name != "region" or not _REGION.fullmatch(region):
-        raise ValueError("after '?' stands the region and nothing else: ?region=ap-shanghai")
-    return region
+    text, slash, prefix = address.partition("/")
+    name = env_id(text, example="cloudbase://my-env-3gabc/ai-images")
+    region = region_in(query) if question else None
+    return CloudbaseConfig(name, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX, region)
 
 
 def _prefix(text: str) -> str:
@@ -168,35 +155,17 @@ def missing(config: StorageConfig, environ: Mapping[str, str]) -> list[str]:
     if isinstance(config, CosConfig):
         return _cos_lacks(config, environ)
     if isinstance(config, CloudbaseConfig):
-        return _cloudbase_lacks(environ)
-    if importlib.util.find_spec("boto3") is None:
-        return ["FAL_IMAGE_STORAGE_URL: s3:// needs boto3: pip install 'fal-image[aws]'"]
-    try:
-        _region(environ)
-        _endpoint(environ)
-    except ValueError as error:
-        return [str(error)]
-    return []
+        return cloudbase_lacks(environ, SETTING)
+    return aws_lacks(environ, SETTING, what="bucket", service="S3")
 
 
 def _cos_lacks(config: CosConfig, environ: Mapping[str, str]) -> list[str]:
-    name = "FAL_IMAGE_STORAGE_URL"
     needed = ["qcloud_cos"] if config.region else ["qcloud_cos", "tencentcloud"]
     if not all(map(importlib.util.find_spec, needed)):
-        return [f"{name}: cos:// needs Tencent's libraries: pip install 'fal-image[tencent]'"]
+        return [f"{SETTING}: cos:// needs Tencent's libraries: pip install 'fal-image[tencent]'"]
     if not (config.region or environ.get("TCB_ENV") or environ.get("SCF_NAMESPACE")):
-        return [f"{name}: must say the bucket's region here, for example ?region=ap-shanghai"]
+        return [f"{SETTING}: must say the bucket's region here, for example ?region=ap-shanghai"]
     return []
-
-
-def _cloudbase_lacks(environ: Mapping[str, str]) -> list[str]:
-    """An API key needs no library; keys are exchanged for a token with Tencent's."""
-    if environ.get("CLOUDBASE_APIKEY") or importlib.util.find_spec("tencentcloud"):
-        return []
-    return [
-        "FAL_IMAGE_STORAGE_URL: cloudbase:// needs CLOUDBASE_APIKEY, or Tencent's library: "
-        "pip install 'fal-image[tencent]'"
-    ]
 
 
 def open_storage(
@@ -253,27 +222,7 @@ def open_storage(
     return S3Storage(
         config.bucket,
         prefix=config.prefix,
-        region=_region(environ),
-        endpoint_url=_endpoint(environ),
+        region=aws_region(environ, "bucket"),
+        endpoint_url=aws_endpoint(environ, "S3"),
         now=now,
     )
-
-
-def _region(environ: Mapping[str, str]) -> str:
-    """Lambda sets AWS_REGION by itself; never guessed, for a link names the bucket's region."""
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    if not _REGION.fullmatch(region):
-        raise ValueError("AWS_REGION: must be the bucket's region, for example eu-central-1")
-    return region
-
-
-def _endpoint(environ: Mapping[str, str]) -> str | None:
-    """Another server that speaks S3; it may carry a path. The service's own name goes first, as in
-    every AWS SDK (AWS SDKs reference guide, "Service-specific endpoints")."""
-    name = "AWS_ENDPOINT_URL_S3" if environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
-    text = environ.get(name, "")
-    if not text:
-        return None
-    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#@\s]*)?", text):
-        raise ValueError(f"{name}: must be http(s)://host/path without user, query and fragment")
-    return text.rstrip("/")
