@@ -206,6 +206,16 @@ class FalAuthFailed(AppError):
     )
 
 
+class JobTimeout(AppError):
+    """Carries `falRequestId`."""
+
+    status, code, title = 502, "job_timeout", "fal did not finish the job"
+    default_hint = (
+        "fal was asked to cancel it after an hour. Should its picture arrive after all, the job "
+        "becomes done; look at the job again before you repeat it."
+    )
+
+
 class NoImageReturned(AppError):
     """Carries `falRequestId`."""
 
@@ -230,6 +240,20 @@ class JwksUnavailable(AppError):
     status, code, title = 503, "jwks_unavailable", "fal's signing keys cannot be read"
     default_retryable = True
     default_hint = "fal delivers the webhook again by itself."
+
+
+def recalled(
+    code: str,
+    detail: str,
+    *,
+    hint: str | None,
+    retryable: bool,
+    extensions: dict[str, object],
+) -> AppError:
+    """The error of that code as it was raised once; what an older version kept under a code that
+    is gone is `internal`."""
+    kind = next((kind for kind in AppError.__subclasses__() if kind.code == code), Internal)
+    return kind(detail, hint=hint, retryable=retryable).adding(**extensions)
 
 
 def catalog() -> Iterator[type[AppError]]:

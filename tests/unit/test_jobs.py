@@ -25,7 +25,7 @@ def job(**overrides: object) -> Job:
     fields: dict[str, object] = {
         "job_id": "j",
         "model": "fal-ai/flux/schnell",
-        "prompt": "cat",
+        "arguments": {"prompt": "cat"},
         "created_at": NOON,
         "updated_at": NOON,
     }

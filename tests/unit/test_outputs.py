@@ -1,6 +1,7 @@
 import pytest
 
-from fal_image.fal.outputs import Source, seed, sources
+from fal_image.fal.outputs import seed, sources
+from fal_image.jobs import Source
 
 
 def test_images_come_in_order_with_their_flags():

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Source:
-    """One finished picture at fal: an https URL, or a data URI if the model sent it inline."""
-
-    index: int
-    url: str
-    nsfw: bool | None
+from ..jobs import Source
 
 
 def sources(payload: object) -> tuple[Source, ...] | None:

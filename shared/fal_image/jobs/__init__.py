@@ -1,0 +1,40 @@
+"""Jobs: what one is (`values`), what may happen to it (`events`, `states`), and how it is kept
+(`documents`)."""
+
+from .ids import ID, ID_CHARS, RANDOM_BYTES, base32, derived_id, new_job_id, rfc3339
+from .values import (
+    Cost,
+    Fault,
+    Image,
+    Job,
+    JobWarning,
+    Lease,
+    Notice,
+    Outcome,
+    Progress,
+    Reservation,
+    Source,
+    State,
+)
+
+__all__ = [
+    "ID",
+    "ID_CHARS",
+    "RANDOM_BYTES",
+    "Cost",
+    "Fault",
+    "Image",
+    "Job",
+    "JobWarning",
+    "Lease",
+    "Notice",
+    "Outcome",
+    "Progress",
+    "Reservation",
+    "Source",
+    "State",
+    "base32",
+    "derived_id",
+    "new_job_id",
+    "rfc3339",
+]

@@ -1,0 +1,256 @@
+"""A job: one paid request to fal and what became of it. Pure values; what may happen to them is in
+`states`, how they are kept in `documents`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from ..errors import AppError, recalled
+from ..web import problem
+from .ids import rfc3339
+
+LOGS_SHOWN = 20
+
+State = Literal[
+    "new", "submitting", "submitted", "storing", "unknown", "done", "failed", "cancelled"
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One finished picture at fal: an https URL, or a data URI if the model sent it inline."""
+
+    index: int
+    url: str
+    nsfw: bool | None
+
+
+@dataclass(frozen=True)
+class Image:
+    """One stored picture. The link is signed when the answer is made and dies at `expires_at`."""
+
+    index: int
+    file_id: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+    sha256: str
+    nsfw: bool | None
+    url: str | None = None
+    expires_at: datetime | None = None
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "index": self.index,
+            "fileID": self.file_id,
+            "tempFileURL": self.url,
+            "expiresAt": rfc3339(self.expires_at),
+            "width": self.width,
+            "height": self.height,
+            "contentType": self.content_type,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "nsfw": self.nsfw,
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """In micro-USD; None is unknown. The estimate is made before, the actual after."""
+
+    estimate_usd_micro: int | None = None
+    actual_usd_micro: int | None = None
+    billable_units: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "estimate": _usd(self.estimate_usd_micro),
+            "actual": _usd(self.actual_usd_micro),
+            "billableUnits": self.billable_units,
+            "currency": "USD",
+        }
+
+
+@dataclass(frozen=True)
+class JobWarning:
+    """Something the caller should know although the job is done."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong with a job: an error of `errors`, kept as data."""
+
+    code: str
+    detail: str
+    hint: str | None = None
+    retryable: bool = False
+    extensions: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: AppError) -> Fault:
+        return cls(error.code, error.detail, error.hint, error.retryable, error.extensions)
+
+    def error(self) -> AppError:
+        """The error again, to be raised or shown."""
+        return recalled(
+            self.code,
+            self.detail,
+            hint=self.hint,
+            retryable=self.retryable,
+            extensions=self.extensions,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """fal's last word on a job: it is never taken back and never waited for again.
+
+    `sources` is None if the output is not of pictures; `output` then holds it, None also if it
+    was too large to keep.
+    """
+
+    kind: Literal["ok", "error", "cancelled"]
+    sources: tuple[Source, ...] | None = ()
+    output: object = None
+    seed: int | None = None
+    billable_units: float | None = None
+    fault: Fault | None = None
+    timings_ms: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who works on a job, and until when nobody else may. Losing it is no error."""
+
+    owner: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What `take` put aside for a job, and in which counter."""
+
+    counter: str
+    usd_micro: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the owner asked to be told at `url`. `next_at` is None when nothing more is sent."""
+
+    url: str
+    tries: int = 0
+    next_at: datetime | None = None
+    delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What fal said when it was last asked: nothing of it is kept."""
+
+    queue_position: int | None = None
+    logs: tuple[dict[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """`arguments` are the model's own fields as the caller gave them, the prompt among them.
+
+    `begun_at` is when the submit was begun, `asked_at` when fal was last asked about it; the
+    reservations are open until `settled`. `version` is the document's.
+    """
+
+    job_id: str
+    model: str
+    created_at: datetime
+    updated_at: datetime
+    arguments: dict[str, object] = field(default_factory=dict)
+    caller: str | None = None
+    state: State = "submitting"
+    finished_at: datetime | None = None
+    begun_at: datetime | None = None
+    asked_at: datetime | None = None
+    lease: Lease | None = None
+    fal_request_id: str | None = None
+    outcome: Outcome | None = None
+    cancel_requested: bool = False
+    images: tuple[Image, ...] = ()
+    output: object = None
+    seed: int | None = None
+    cost: Cost = Cost()
+    reservations: tuple[Reservation, ...] = ()
+    settled: bool = False
+    timings_ms: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[JobWarning, ...] = ()
+    fault: Fault | None = None
+    copy_tries: int = 0
+    retry_at: datetime | None = None
+    input_sha256: str | None = None
+    max_age_s: int | None = None
+    public_url: str | None = None
+    notice: Notice | None = None
+    batch_id: str | None = None
+    row: int | None = None
+    version: int = 0
+
+    @property
+    def prompt(self) -> str | None:
+        prompt = self.arguments.get("prompt")
+        return prompt if isinstance(prompt, str) and prompt.strip() else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether waiting any longer is of no use. A late word of fal may still move it."""
+        return self.state in ("done", "failed", "cancelled", "unknown")
+
+    def to_json(self, request_id: str, progress: Progress = Progress()) -> dict[str, object]:
+        """The job as callers see it. `fileID` and `tempFileURL` are those of the first image."""
+        images = [image.to_json() for image in self.images]
+        first = images[0] if images else {"fileID": None, "tempFileURL": None}
+        return {
+            "jobId": self.job_id,
+            "state": self.state,
+            "model": self.model,
+            "prompt": self.prompt,
+            "createdAt": rfc3339(self.created_at),
+            "updatedAt": rfc3339(self.updated_at),
+            "finishedAt": rfc3339(self.finished_at),
+            "queuePosition": progress.queue_position,
+            "logs": list(progress.logs[-LOGS_SHOWN:]),
+            "images": images,
+            "fileID": first["fileID"],
+            "tempFileURL": first["tempFileURL"],
+            "seed": self.seed,
+            "falRequestId": self.fal_request_id,
+            "requestId": request_id,
+            "cost": self.cost.to_json(),
+            "timingsMs": self.timings_ms,
+            "batchId": self.batch_id,
+            "row": self.row,
+            "output": self.output,
+            "cached": False,
+            "warnings": [{"code": one.code, "message": one.message} for one in self._all_warnings],
+            "error": self._problem(request_id),
+        }
+
+    @property
+    def _all_warnings(self) -> tuple[JobWarning, ...]:
+        """A fault of a job that still goes on is a warning: it is tried again."""
+        if self.fault is None or self.is_over:
+            return self.warnings
+        return (*self.warnings, JobWarning(self.fault.code, self.fault.detail))
+
+    def _problem(self, request_id: str) -> dict[str, object] | None:
+        if self.fault is None or not self.is_over:
+            return None
+        return problem(self.fault.error(), request_id)
+
+
+def _usd(micro: int | None) -> float | None:
+    return None if micro is None else micro / 1_000_000
