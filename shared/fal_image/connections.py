@@ -1,4 +1,5 @@
-"""The sockets under the wire: where they may lead, how old they get, and whether a byte has left.
+"""The sockets under the wire: where they may lead, how old they get, how long an answer's head may
+take, and whether a byte has left.
 
 Subclasses of urllib3's pool, for these rules hold only where the socket is made. Refuses to know
 what is sent over them and to whom.
@@ -6,10 +7,14 @@ what is sent over them and to whom.
 
 from __future__ import annotations
 
+import http.client
 import http.cookiejar
+import io
 import ipaddress
+import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +25,8 @@ import urllib3.connectionpool
 import urllib3.exceptions
 
 MAX_IDLE_S = 2.0  # an older connection may be dead already, and a submit must not find out by doing
+_CHUNK_BYTES = 64 * 1024
+_DRAIN_S = 0.05
 _POOL_SIZE = 64
 
 
@@ -32,7 +39,52 @@ class Sending(threading.local):
 sending = Sending()
 
 
-class _TracksSending:
+class _HeadReader(io.RawIOBase):
+    """A socket's bytes; all reads before `whole` together take no longer than its time-out."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._bytes = sock.makefile("rb", buffering=0)
+        self._timeout_s = sock.gettimeout()
+        self._ends_at = time.monotonic() + (self._timeout_s or math.inf)
+
+    def whole(self) -> None:
+        self._ends_at = math.inf
+        self._sock.settimeout(self._timeout_s)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._ends_at < math.inf:
+            left_s = self._ends_at - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the answer's head took too long")
+            self._sock.settimeout(left_s)
+        return self._bytes.readinto(buffer)
+
+    def close(self) -> None:
+        self._bytes.close()
+        super().close()
+
+
+class _HeadInTime(http.client.HTTPResponse):
+    """An answer that cannot keep us for longer than the time-out with one byte at a time."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self._reader = _HeadReader(sock)
+        self.fp = io.BufferedReader(self._reader)
+
+    def begin(self) -> None:
+        super().begin()
+        self._reader.whole()
+
+
+class _Guarded:
+    response_class: Any = _HeadInTime
+
     def send(self, data: Any) -> None:
         if getattr(self, "sock", None) is None:
             self.connect()  # type: ignore[attr-defined]
@@ -40,11 +92,11 @@ class _TracksSending:
         super().send(data)  # type: ignore[misc]
 
 
-class _Plain(_TracksSending, urllib3.connection.HTTPConnection):
+class _Plain(_Guarded, urllib3.connection.HTTPConnection):
     """To the emulator or a proxy, which are on private addresses by nature."""
 
 
-class Tls(_TracksSending, urllib3.connection.HTTPSConnection):
+class Tls(_Guarded, urllib3.connection.HTTPSConnection):
     """To a host that configuration names, or through a proxy, which resolves names itself."""
 
 
@@ -128,3 +180,35 @@ def new_session(
     for server in servers:
         session.mount(f"{server}/", _Adapter(Tls, clock))
     return session
+
+
+def limit_reads(answer: requests.Response, seconds: float) -> None:
+    """Let the next read of an answer's body wait no longer than this."""
+    sock = getattr(answer.raw.connection, "sock", None)
+    if sock is not None:  # a body that ends with the connection has taken the socket over
+        sock.settimeout(seconds)
+
+
+def drain(answer: requests.Response) -> None:
+    """Read an ended answer to its end, so that its connection can carry the next request."""
+    try:
+        limit_reads(answer, _DRAIN_S)
+        if answer.raw.read1(_CHUNK_BYTES):
+            answer.raw.close()
+    except (urllib3.exceptions.HTTPError, OSError):
+        answer.raw.close()
+
+
+def cause(error: BaseException) -> str:
+    """The innermost cause in words, without the URL (which may carry a signature)."""
+    if isinstance(error, requests.exceptions.InvalidHeader):  # its words repeat the value
+        return "InvalidHeader: a header's value cannot be sent"
+    while isinstance(error, requests.RequestException) and error.args:
+        inner = error.args[0]
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
+        error = error.reason
+    words = str(error).rpartition(": ")[2] or "no answer"
+    return f"{type(error).__name__}: {words}"

@@ -37,6 +37,11 @@ class Settings:
     max_image_bytes: int = 64 * 1024 * 1024
     max_wait_s: int = 55
     fetch_hosts: tuple[str, ...] = ()
+    daily_budget_usd_micro: int | None = None
+    webhook_user_id: str | None = None
+    webhook_hosts: tuple[str, ...] = ()
+    queue_url: str | None = None
+    job_retention_days: int = 30
     base_path: str = ""
     log_level: str = "INFO"
     emulator_url: str | None = None
@@ -109,6 +114,14 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _usd_micro(text: str) -> int:
+    """Dollars as whole micro-USD, without a float on the way."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise ValueError("must be dollars such as 5 or 0.50, below a million, 6 decimals at most")
+    whole, _, decimals = text.partition(".")
+    return int(whole) * 1_000_000 + int(decimals.ljust(6, "0"))
 
 
 def _list(item: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
@@ -190,18 +203,26 @@ def _host_pattern(text: str) -> str:
     return text
 
 
+def _fal_user_id(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,200}", text):
+        raise ValueError("must be the user id that fal's webhooks name, without spaces")
+    return text
+
+
+def _queue_url(text: str) -> str:
+    url = _web_url(text)
+    if not re.fullmatch(r".+/[0-9]{12}/[A-Za-z0-9_-]{1,80}", url):
+        raise ValueError(
+            "must be the URL of a standard queue, as SQS shows it: "
+            "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
+        )
+    return url
+
+
 def _base_path(text: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+/?", text):
         raise ValueError("must be a path such as /prod")
     return text.rstrip("/")
-
-
-def _database_url(text: str) -> str:
-    if not re.fullmatch(r"(dynamodb://[^/]+|cloudbase://[^/]+/[^/]+|sqlite:///.+)", text):
-        raise ValueError(
-            "must be dynamodb://table, cloudbase://envId/collection or sqlite:///path/to/file"
-        )
-    return text
 
 
 def _log_level(text: str) -> str:
@@ -232,9 +253,10 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_DATABASE_URL",
         "database_url",
-        _database_url,
+        str,
         "",
-        "Checked, not used yet: answers are those without a database.",
+        "Where jobs are kept: `dynamodb://table`, `cloudbase://envId/collection` or "
+        "`sqlite:///path/to/file`; without it requests are synchronous only.",
     ),
     Setting(
         "FAL_IMAGE_PUBLIC_URL",
@@ -248,8 +270,9 @@ TABLE: tuple[Setting, ...] = (
         "secrets",
         _secrets,
         "",
-        "At least 32 characters; signs the ids of uploads and the links of `file://` storage. Two, "
-        "separated by a comma, during a rotation: the first signs, both are accepted.",
+        "At least 32 characters; signs the ids of uploads, the links of `file://` storage and "
+        "webhooks, so it must be set with a database. Two, separated by a comma, during a "
+        "rotation: the first signs, both are accepted.",
     ),
     Setting(
         "FAL_IMAGE_API_KEYS",
@@ -329,6 +352,44 @@ TABLE: tuple[Setting, ...] = (
         _list(_host_pattern),
         "",
         "Hosts besides `*.fal.media` that finished pictures may be fetched from.",
+    ),
+    Setting(
+        "FAL_IMAGE_DAILY_BUDGET_USD",
+        "daily_budget_usd_micro",
+        _usd_micro,
+        "",
+        "The most each caller may spend per UTC day, in dollars such as `5` or `0.50`. Unset: "
+        "no limit.",
+    ),
+    Setting(
+        "FAL_IMAGE_WEBHOOK_USER_ID",
+        "webhook_user_id",
+        _fal_user_id,
+        "",
+        "The only fal user whose webhooks are believed, as `X-Fal-Webhook-User-Id` names it.",
+    ),
+    Setting(
+        "FAL_IMAGE_WEBHOOK_HOSTS",
+        "webhook_hosts",
+        _list(_host_pattern),
+        "",
+        "Hosts that a request's `webhookUrl` may name: exact ones, or `*.example.com` for all "
+        "below. Empty: every `webhookUrl` is refused.",
+    ),
+    Setting(
+        "FAL_IMAGE_QUEUE_URL",
+        "queue_url",
+        _queue_url,
+        "",
+        "The SQS queue whose messages name jobs that have something to do. Unset: whoever learns "
+        "of it does it.",
+    ),
+    Setting(
+        "FAL_IMAGE_JOB_RETENTION_DAYS",
+        "job_retention_days",
+        _integer(1, 3650),
+        "30",
+        "How long finished jobs are remembered, in days. Pictures stay.",
     ),
     Setting(
         "FAL_IMAGE_BASE_PATH",

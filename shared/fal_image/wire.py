@@ -26,7 +26,7 @@ import urllib3
 import urllib3.exceptions
 
 from . import __version__
-from .connections import PublicTls, Tls, new_session, sending
+from .connections import PublicTls, Tls, cause, drain, limit_reads, new_session, sending
 from .settings import FAL_HOSTS
 from .web import Headers
 
@@ -37,7 +37,6 @@ MEDIA_HOSTS = ("*.fal.media", "fal.media")
 USER_AGENT = f"fal-image/{__version__} (python)"
 
 _CHUNK_BYTES = 64 * 1024
-_DRAIN_S = 0.05
 
 Clock = Callable[[], float]
 
@@ -103,7 +102,8 @@ class Wire:
         self._media_hosts = MEDIA_HOSTS + fetch_hosts
         self._detours = dict(detours)
         self._clock = clock
-        self._session = new_session(PublicTls, [emulator_url] if emulator_url else [], clock)
+        here = [*self._detours.values(), *([emulator_url] if emulator_url else [])]
+        self._session = new_session(PublicTls, here, clock)
         self._named_session = new_session(Tls, self._detours.values(), clock)
 
     def call(
@@ -125,6 +125,18 @@ class Wire:
             content = b"".join(self._chunks(answer, ends_at, MAX_ANSWER_BYTES))
             return Answer(answer.status_code, _headers_of(answer), content)
 
+    def read(self, url: str, *, timeout_s: float, max_bytes: int) -> Answer:
+        """GET what fal publishes, without the key; its whole answer, whatever its status.
+
+        Raises WireError, also when the answer is longer; ValueError for a URL that is not fal's.
+        """
+        _check_fals_own(url)
+        ends_at = self._clock() + timeout_s
+        headers = {"accept": "application/json"}
+        with self._request("GET", url, headers, None, timeout_s) as answer:
+            content = b"".join(self._chunks(answer, ends_at, max_bytes))
+            return Answer(answer.status_code, _headers_of(answer), content)
+
     @contextmanager
     def stream(
         self, url: str, *, key: str, timeout_s: float, silence_s: float
@@ -138,7 +150,7 @@ class Wire:
         accept = {"accept": "text/event-stream"}
         with self._opened("GET", url, key, accept, None, min(timeout_s, silence_s)) as answer:
             yield answer.status_code, self._chunks(answer, ends_at, None, silence_s=silence_s)
-            _drain(answer)
+            drain(answer)
 
     @contextmanager
     def reach(
@@ -170,7 +182,28 @@ class Wire:
         with self._request(method, url, headers, content, waits_s, session) as answer:
             chunks = self._chunks(answer, ends_at, max_bytes, silence_s=silence_s)
             yield Reply(answer.status_code, _headers_of(answer), chunks)
-            _drain(answer)
+            drain(answer)
+
+    def tell(
+        self,
+        url: str,
+        body: bytes,
+        *,
+        hosts: tuple[str, ...],
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> int:
+        """POST to a receiver that a caller named, without any credential; the answer's status.
+
+        It has a public address, a redirect is an answer and what the answer says is not kept.
+        Raises WireError; ValueError for a URL that is not https on one of `hosts`.
+        """
+        host = parse_target(url).hostname or ""
+        if not any(host_matches(host, pattern) for pattern in hosts):
+            raise ValueError("the host is not one that may be told")
+        with self._request("POST", url, headers, body, timeout_s) as answer:
+            drain(answer)
+            return answer.status_code
 
     def hand_over(self, url: str, file: BinaryIO, *, content_type: str, timeout_s: float) -> int:
         """PUT a file where fal asked for it, without any credential; the status of the answer.
@@ -243,8 +276,7 @@ class Wire:
         body: bytes | None,
         timeout_s: float,
     ) -> Iterator[requests.Response]:
-        if parse_target(url).hostname not in FAL_HOSTS:
-            raise ValueError("the fal key goes to fal's own hosts only")
+        _check_fals_own(url)
         keyed = {"accept": "application/json", **(headers or {}), "authorization": f"Key {key}"}
         with self._request(method, url, keyed, body, timeout_s) as answer:
             yield answer
@@ -275,7 +307,7 @@ class Wire:
                 proxies=proxies,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise WireError(_reason(error), sent=sending.started) from error
+            raise WireError(cause(error), sent=sending.started) from error
         try:
             yield answer
         finally:
@@ -308,7 +340,7 @@ class Wire:
                 left_s = ends_at - self._clock()
                 if left_s <= 0:
                     raise WireError("the time ran out inside the answer", sent=True)
-                _limit_reads(answer, min(left_s, silence_s or left_s))
+                limit_reads(answer, min(left_s, silence_s or left_s))
                 chunk = answer.raw.read1(_CHUNK_BYTES, decode_content=True)
                 if not chunk:
                     return
@@ -317,7 +349,7 @@ class Wire:
                     raise WireError(f"the answer is longer than {max_bytes} bytes", sent=True)
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise WireError(_reason(error), sent=True) from error
+            raise WireError(cause(error), sent=True) from error
 
 
 def parse_target(url: str) -> SplitResult:
@@ -329,7 +361,8 @@ def parse_target(url: str) -> SplitResult:
         raise ValueError("it must be https:// and a plain host name in lower case")
     target = urlsplit(url)
     labels = (target.hostname or "").split(".")
-    if len(labels) < 2 or not all(labels) or labels[-1].isdigit():
+    are_labels = all(1 <= len(label) <= 63 for label in labels)  # longer ones cannot be looked up
+    if len(labels) < 2 or not are_labels or labels[-1].isdigit():
         raise ValueError("it must name a public host")
     return target
 
@@ -339,6 +372,11 @@ def host_matches(host: str, pattern: str) -> bool:
     if pattern.startswith("*."):
         return host.endswith(pattern[1:])
     return host == pattern
+
+
+def _check_fals_own(url: str) -> None:
+    if parse_target(url).hostname not in FAL_HOSTS:
+        raise ValueError("calls for fal, and its key, go to fal's own hosts only")
 
 
 class _FileBody:
@@ -366,34 +404,3 @@ def _content(body: bytes | BinaryIO) -> bytes | _FileBody:
 
 def _headers_of(answer: requests.Response) -> Headers:
     return Headers(answer.raw.headers.items())
-
-
-def _limit_reads(answer: requests.Response, seconds: float) -> None:
-    sock = getattr(answer.raw.connection, "sock", None)
-    if sock is not None:  # a body that ends with the connection has taken the socket over
-        sock.settimeout(seconds)
-
-
-def _drain(answer: requests.Response) -> None:
-    """Read an ended stream to its end, so that its connection can carry the next request."""
-    try:
-        _limit_reads(answer, _DRAIN_S)
-        if answer.raw.read1(_CHUNK_BYTES):
-            answer.raw.close()
-    except (urllib3.exceptions.HTTPError, OSError):
-        answer.raw.close()
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in words, without the URL (which may carry a signature)."""
-    if isinstance(error, requests.exceptions.InvalidHeader):  # its words repeat the value
-        return "InvalidHeader: a header's value cannot be sent"
-    while isinstance(error, requests.RequestException) and error.args:
-        inner = error.args[0]
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
-    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason:
-        error = error.reason
-    words = str(error).rpartition(": ")[2] or "no answer"
-    return f"{type(error).__name__}: {words}"

@@ -2,7 +2,10 @@ import hashlib
 import io
 import math
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -362,3 +365,125 @@ def test_fals_own_hosts_never_take_a_detour_from_the_emulator():
     with Peer([answer(200, b"{}")]) as peer:
         wire = Wire(emulator_url=peer.url, detours={"queue.fal.run": "http://127.0.0.1:1"})
         assert call(wire).status == 200
+
+
+def read(wire: Wire, url: str = "https://rest.fal.ai/.well-known/jwks.json"):
+    return wire.read(url, timeout_s=5, max_bytes=100)
+
+
+def test_what_fal_publishes_is_read_without_the_key():
+    with Peer([answer(404, b"{}")]) as peer:
+        got = read(Wire(emulator_url=peer.url))
+    assert (got.status, got.body) == (404, b"{}")
+    assert peer.paths == ["/rest.fal.ai/.well-known/jwks.json"]
+    assert b"authorization" not in peer.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://rest.fal.ai.evil.com/", "http://rest.fal.ai/", "https://v3.fal.media/a"]
+)
+def test_only_fals_own_hosts_are_read_from(url: str):
+    with Peer([answer()]) as peer, pytest.raises(ValueError, match="must|only"):
+        read(Wire(emulator_url=peer.url, detours={"rest.fal.ai.evil.com": peer.url}), url)
+    assert peer.requests == []
+
+
+def test_what_fal_publishes_is_cut_off_at_its_limit():
+    with Peer([answer(200, b"x" * 101)]) as peer, pytest.raises(WireError):
+        read(Wire(emulator_url=peer.url))
+
+
+RECEIVER = "hooks.example.com"
+
+
+def tell(wire: Wire, url: str = f"https://{RECEIVER}/in?a=b", **given: Any) -> int:
+    options: dict[str, Any] = {"hosts": (RECEIVER,), "headers": {}, "timeout_s": 5.0}
+    return wire.tell(url, b"{}", **(options | given))
+
+
+def test_a_receiver_gets_the_headers_it_is_given_and_no_key():
+    with Peer([answer(202, b"thanks")]) as peer:
+        assert tell(Wire(detours={RECEIVER: peer.url}), headers={"webhook-id": "j"}) == 202
+    head, _, body = peer.requests[0].lower().partition(b"\r\n\r\n")
+    assert peer.paths == [f"/{RECEIVER}/in?a=b"]
+    assert b"webhook-id: j" in head
+    assert b"authorization" not in head
+    assert body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("http://hooks.example.com/", (RECEIVER,)),
+        ("https://hooks.example.com:8443/", (RECEIVER,)),
+        ("https://me@hooks.example.com/", (RECEIVER,)),
+        ("https://hooks.example.com.evil.com/", (RECEIVER,)),
+        ("https://evil.com/", (RECEIVER,)),
+        ("https://example.com/", ("*.example.com",)),
+        ("https://hooks.example.com/", ()),
+        (f"https://{'a' * 64}.example.com/", ("*.example.com",)),
+    ],
+)
+def test_only_a_receiver_on_an_allowed_host_is_told(url: str, hosts: tuple[str, ...]):
+    with Peer([answer()]) as peer, pytest.raises(ValueError, match="must|may be told"):
+        tell(Wire(detours={RECEIVER: peer.url, "evil.com": peer.url}), url, hosts=hosts)
+    assert peer.requests == []
+
+
+def test_a_redirect_of_a_receiver_is_an_answer_and_is_not_followed():
+    with Peer([answer(307, location=f"https://{RECEIVER}/other")]) as peer:
+        assert tell(Wire(detours={RECEIVER: peer.url})) == 307
+    assert len(peer.requests) == 1
+
+
+def test_a_receiver_on_a_private_address_is_refused_at_connect():
+    with pytest.raises(WireError) as failed:
+        tell(Wire(), "https://hooks.localhost/", hosts=("*.localhost",))
+    assert "private" in failed.value.reason or "resolve" in failed.value.reason
+    assert not failed.value.sent
+
+
+def test_what_a_receiver_answers_is_not_read_to_its_end():
+    with Peer([answer(200, b"x" * 100_000, declared=10**12)]) as peer:
+        assert tell(Wire(detours={RECEIVER: peer.url})) == 200
+
+
+@contextmanager
+def dripping(start: bytes = b"HTTP/1.1 200 X\r\nendless: ") -> Iterator[str]:
+    """A server that answers with a start and then with one byte every 20 ms; its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(0.02)
+        with connection:
+            connection.sendall(start)
+            while True:
+                try:
+                    if not connection.recv(65536):
+                        return
+                except TimeoutError:
+                    connection.sendall(b"x")
+                except OSError:
+                    return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_an_answer_that_drips_does_not_outlast_the_time_out():
+    with dripping() as url, pytest.raises(WireError) as failed:
+        tell(Wire(detours={RECEIVER: url}), timeout_s=0.3)
+    assert failed.value.sent
+    with dripping() as url, pytest.raises(WireError):
+        call(Wire(emulator_url=url), timeout_s=0.3)
+
+
+def test_a_body_may_take_longer_than_its_head():
+    head = b"HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: 20\r\n\r\n"
+    with dripping(head) as url:
+        wire = Wire(detours={HOST: url})
+        assert reach(wire, timeout_s=math.inf, silence_s=0.2) == (200, b"x" * 20)

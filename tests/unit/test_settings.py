@@ -32,6 +32,11 @@ def test_every_setting_is_read():
             "FAL_IMAGE_MAX_IMAGE_BYTES": "1000",
             "FAL_IMAGE_MAX_WAIT_S": "20",
             "FAL_IMAGE_FETCH_HOSTS": "cdn.example.com,*.example.org",
+            "FAL_IMAGE_DAILY_BUDGET_USD": "0.50",
+            "FAL_IMAGE_WEBHOOK_USER_ID": "github|12345",
+            "FAL_IMAGE_WEBHOOK_HOSTS": "me.example.com,*.example.org",
+            "FAL_IMAGE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/jobs",
+            "FAL_IMAGE_JOB_RETENTION_DAYS": "90",
             "FAL_IMAGE_BASE_PATH": "/prod/",
             "FAL_IMAGE_LOG_LEVEL": "debug",
             "FAL_IMAGE_EMULATOR_URL": "http://127.0.0.1:9001/",
@@ -54,6 +59,11 @@ def test_every_setting_is_read():
         max_image_bytes=1000,
         max_wait_s=20,
         fetch_hosts=("cdn.example.com", "*.example.org"),
+        daily_budget_usd_micro=500_000,
+        webhook_user_id="github|12345",
+        webhook_hosts=("me.example.com", "*.example.org"),
+        queue_url="https://sqs.us-east-1.amazonaws.com/123456789012/jobs",
+        job_retention_days=90,
         base_path="/prod",
         log_level="DEBUG",
         emulator_url="http://127.0.0.1:9001",
@@ -64,7 +74,6 @@ def test_every_setting_is_read():
     ("name", "value"),
     [
         ("FAL_KEY", "no-colon"),
-        ("FAL_IMAGE_DATABASE_URL", "mysql://db"),
         ("FAL_IMAGE_PUBLIC_URL", "http://example.com"),
         ("FAL_IMAGE_PUBLIC_URL", "https://user@example.com"),
         ("FAL_IMAGE_PUBLIC_URL", "https://[::1"),
@@ -85,6 +94,21 @@ def test_every_setting_is_read():
         ("FAL_IMAGE_MAX_WAIT_S", "0"),
         ("FAL_IMAGE_FETCH_HOSTS", "https://example.com"),
         ("FAL_IMAGE_FETCH_HOSTS", "*"),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "-1"),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "$5"),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "1e3"),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "5."),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "0,50"),
+        ("FAL_IMAGE_DAILY_BUDGET_USD", "0.0000001"),
+        ("FAL_IMAGE_WEBHOOK_USER_ID", "two words"),
+        ("FAL_IMAGE_WEBHOOK_HOSTS", "*"),
+        ("FAL_IMAGE_WEBHOOK_HOSTS", "https://me.example.com"),
+        ("FAL_IMAGE_WEBHOOK_HOSTS", "127.0.0.1"),
+        ("FAL_IMAGE_QUEUE_URL", "http://sqs.us-east-1.amazonaws.com/123456789012/jobs"),
+        ("FAL_IMAGE_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/jobs.fifo"),
+        ("FAL_IMAGE_QUEUE_URL", "arn:aws:sqs:us-east-1:123456789012:jobs"),
+        ("FAL_IMAGE_JOB_RETENTION_DAYS", "0"),
+        ("FAL_IMAGE_JOB_RETENTION_DAYS", "3651"),
         ("FAL_IMAGE_BASE_PATH", "prod"),
         ("FAL_IMAGE_LOG_LEVEL", "LOUD"),
         ("FAL_IMAGE_EMULATOR_URL", "http://example.com:9001"),
@@ -105,6 +129,22 @@ def test_an_unknown_setting_of_ours_is_a_problem():
 def test_a_problem_never_repeats_the_value():
     (problem,) = problems_of(FAL_IMAGE_SECRET="canary-too-short")
     assert "canary" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "micro"),
+    [
+        ("5", 5_000_000),
+        ("0.50", 500_000),
+        ("0.000001", 1),
+        ("0", 0),
+        ("0.29", 290_000),
+        ("999999.999999", 999_999_999_999),
+    ],
+)
+def test_a_budget_is_exact_to_the_micro_dollar(text: str, micro: int):
+    settings = load({"FAL_IMAGE_DAILY_BUDGET_USD": text})
+    assert settings == Settings(daily_budget_usd_micro=micro)
 
 
 def test_blank_means_unset():

@@ -26,6 +26,7 @@ SILENCE_S = 20.0  # fal sends a comment every 15 s (fal docs, queue status strea
 POLL_FIRST_S, POLL_LAST_S, POLL_GROWTH = 0.25, 2.0, 1.5
 SUBMIT_TRIES = 5
 CALL_TIMEOUT_S = 30.0
+NOT_FOUND = "NOT_FOUND"
 
 Sleep = Callable[[float], None]
 
@@ -49,7 +50,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """What a finished job gave: the model's output, and the units fal bills for it if it said."""
 
     payload: object
@@ -101,19 +102,29 @@ class Fal:
     sleep: Sleep = time.sleep
     silence_s: float = SILENCE_S
 
-    def submit(self, model: str, arguments: dict[str, object], *, ends_at: float) -> str:
+    def submit(
+        self,
+        model: str,
+        arguments: dict[str, object],
+        *,
+        ends_at: float,
+        begin_by: float | None = None,
+        webhook_url: str | None = None,
+    ) -> str:
         """Put a job into fal's queue and return fal's request id. fal bills from here on.
 
-        Raises SubmitUnknown if fal may have taken it, any other AppError if it certainly has not.
+        It is sent again, not after `begin_by`, if fal certainly has not taken it. fal calls
+        `webhook_url` when the job has ended. Raises SubmitUnknown if fal may have taken it, any
+        other AppError if it certainly has not.
         """
-        delay_s = POLL_FIRST_S
+        delay_s, last_at = POLL_FIRST_S, ends_at if begin_by is None else min(begin_by, ends_at)
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
-                return self._submit_once(model, arguments, ends_at)
+                return self._submit_once(model, arguments, ends_at, webhook_url)
             except _NotTaken as refusal:
                 logger.warning("submit %d was not taken: %s", attempt, refusal.reason)
                 pause_s = max(delay_s, refusal.retry_after_s)
-                if attempt == SUBMIT_TRIES or self.clock() + pause_s >= ends_at:
+                if attempt == SUBMIT_TRIES or self.clock() + pause_s >= last_at:
                     raise refusal.error from refusal
                 self.sleep(pause_s)
                 delay_s *= 2
@@ -137,7 +148,24 @@ class Fal:
                 return status
         raise OutOfTime
 
-    def result(self, model: str, request_id: str, *, ends_at: float) -> Outcome:
+    def look(self, model: str, request_id: str, *, ends_at: float) -> Status | None:
+        """What fal says of a job now, None if it says nothing. A job it does not know any more is
+        in state NOT_FOUND. Raises FalAuthFailed. Changes nothing; safe to repeat.
+        """
+        url = f"{_handle(model, request_id).status_url}?logs=1"
+        timeout_s = min(CALL_TIMEOUT_S, ends_at - self.clock())
+        try:
+            answer = self.wire.call("GET", url, key=self._required_key(), timeout_s=timeout_s)
+        except WireError as error:
+            logger.info("no answer from fal: %s", error.reason)
+            return None
+        self._refuse_key(answer, model, request_id)
+        if refusals.is_forgotten(answer.status, answer.body):
+            return Status(NOT_FOUND)
+        found = refusals.parse_json(answer.body)
+        return _status(found) if answer.status < 300 and isinstance(found, dict) else None
+
+    def result(self, model: str, request_id: str, *, ends_at: float) -> Result:
         """The output of a completed job. Safe to repeat while fal keeps it.
 
         Raises FalRejected, FalFailed, FalAuthFailed if the job failed; OutOfTime if fal does not
@@ -146,7 +174,9 @@ class Fal:
         url = _handle(model, request_id).response_url
         for answer in self._answers(url, ends_at):
             if 200 <= answer.status < 300:
-                return _outcome(answer)
+                return _result(answer)
+            if refusals.is_forgotten(answer.status, answer.body):
+                raise refusals.forgotten(request_id)
             refusal = refusals.read(answer.status, answer.headers, answer.body)
             too_early = refusal.status == 400 and "in progress" in str(refusal.detail)
             if refusal.is_fals_own and refusal.status != 429 and not too_early:
@@ -168,9 +198,11 @@ class Fal:
             logger.warning("cancel of %s got no answer: %s", request_id, error.reason)
         return any(b"ALREADY_COMPLETED" in answer for answer in answers)
 
-    def _submit_once(self, model: str, arguments: dict[str, object], ends_at: float) -> str:
+    def _submit_once(
+        self, model: str, arguments: dict[str, object], ends_at: float, webhook_url: str | None
+    ) -> str:
         client = self._client(lambda answer: _judge_submit(answer, model), _lost_submit, ends_at)
-        return client.submit(model, arguments).request_id
+        return client.submit(model, arguments, webhook_url=webhook_url).request_id
 
     def _statuses(self, model: str, request_id: str, ends_at: float) -> Iterator[Status]:
         url = _handle(model, request_id).status_url
@@ -183,14 +215,17 @@ class Fal:
         except WireError as error:
             logger.info("the status stream of %s ended: %s", request_id, error.reason)
         for answer in self._answers(f"{url}?logs=1", ends_at):
-            if answer.status in {401, 403}:
-                refusal = refusals.read(answer.status, answer.headers, answer.body)
-                raise refusals.explain(refusal, model, request_id=request_id)
+            self._refuse_key(answer, model, request_id)
             found = refusals.parse_json(answer.body)
             if isinstance(found, dict) and answer.status < 300:
                 status = _status(found)
                 yield replace(status, logs=status.logs[seen:])
                 seen = max(seen, len(status.logs))
+
+    def _refuse_key(self, answer: Answer, model: str, request_id: str) -> None:
+        if answer.status in {401, 403}:
+            refusal = refusals.read(answer.status, answer.headers, answer.body)
+            raise refusals.explain(refusal, model, request_id=request_id)
 
     def _streamed(self, url: str, ends_at: float) -> Iterator[dict[str, object]]:
         """Statuses as fal sends them: a stream carries only the log entries that are new."""
@@ -294,10 +329,10 @@ def _lost_submit(error: WireError) -> Exception:
     )
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _result(answer: Answer) -> Result:
     units = answer.headers.get("x-fal-billable-units") or ""
     billable = float(units) if re.fullmatch(r"\d{1,9}(\.\d+)?", units) else None
-    return Outcome(refusals.parse_json(answer.body), billable)
+    return Result(refusals.parse_json(answer.body), billable)
 
 
 def _status(payload: dict[str, object]) -> Status:

@@ -7,6 +7,7 @@ platform refused or failed). Source: fal docs, "Model errors" and "Request error
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from ..errors import AppError, FalAuthFailed, FalFailed, FalRejected
@@ -15,6 +16,9 @@ from ..web import Headers
 from . import catalog
 
 MAX_MESSAGE_CHARS = 500
+FORGOTTEN_STATUS = 404
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,33 @@ def explain(refusal: Refusal, model: str, *, request_id: str | None) -> AppError
     ).adding(**facts)
 
 
+def forgotten(request_id: str) -> FalFailed:
+    """The error for a request that fal does not know any more: its result is lost, and may have
+    been billed."""
+    return FalFailed(
+        "fal does not know this request any more, so its result is lost",
+        hint="fal keeps a result for an hour, a large one for 6 minutes. See that sweeps run every "
+        "minute and that fal can reach FAL_IMAGE_PUBLIC_URL.",
+        falRequestId=request_id,
+        upstreamStatus=FORGOTTEN_STATUS,
+    )
+
+
+def is_forgotten(status: int, body: bytes) -> bool:
+    """Whether fal says that it knows no such request (fal docs, queue: NOT_FOUND)."""
+    payload = parse_json(body)
+    is_missing = isinstance(payload, dict) and payload.get("status") == "NOT_FOUND"
+    return status == FORGOTTEN_STATUS and is_missing
+
+
 def parse_json(body: bytes) -> object:
-    """The JSON value of a body, None for anything else."""
+    """The JSON value of a body, None for anything else. It can be written as JSON again: half of a
+    surrogate pair, and numbers that JSON has not, are replaced."""
     try:
-        return json.loads(body)
+        value = json.loads(body, parse_constant=lambda name: None)
+        if _SURROGATE.search(body):
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        return value
     except (ValueError, RecursionError):
         return None
 
