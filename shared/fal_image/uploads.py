@@ -1,4 +1,4 @@
-"""Input pictures: how a caller's file comes into the storage, and how fal gets to read it.
+"""Uploads: how a caller's file comes into the storage, and how fal gets to read a picture.
 
 The id of an upload proves who asked for it, because nothing else here remembers. What was uploaded
 is not believed before its bytes were read. Refuses to know jobs, models, prices and HTTP.
@@ -35,7 +35,13 @@ from .storage.base import MAX_LINK_S, ObjectStorage, StorageError, UploadLink
 from .storage.local import LocalStorage
 from .wire import FetchError
 
+JSONL, JSONL_EXTENSION = "application/jsonl", "jsonl"
+"""The rows of a batch: what is uploaded besides pictures, and is none."""
+
 EXTENSIONS = {content_type: extension for extension, content_type in CONTENT_TYPES.items()}
+EXTENSIONS[JSONL] = JSONL_EXTENSION
+
+MAX_JSONL_BYTES = 64 * 1024 * 1024  # 100,000 rows of 600 characters
 
 FIELDS = ("image_url", "image_urls", "mask_url")
 """The models' fields that hold input pictures, alone or in a list."""
@@ -46,12 +52,12 @@ INPUT_LIFE_S = MAX_LINK_S
 
 _PART_BYTES, _PART_CHARS = 10, 16  # of each half of an upload id: 80 bits
 _PART = rf"[0-9a-z]{{{_PART_CHARS}}}"
-_SHAPE = re.compile(rf"uploads/\d{{4}}-\d\d-\d\d/({_PART})({_PART})\.[a-z]{{3,4}}")
+_SHAPE = re.compile(rf"uploads/\d{{4}}-\d\d-\d\d/({_PART})({_PART})\.[a-z]{{3,5}}")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A place for one input picture: its file id, a link to read it and the one to put it.
+    """A place for one file: its file id, a link to read it and the one to put it.
 
     `image_url` is None where a storage signs links only to what is there.
     """
@@ -70,7 +76,7 @@ class Uploads:
     randomness: Callable[[int], bytes]
 
     def offer(self, order: UploadOrder, caller: str) -> Upload:
-        """Sign the links to a new place for a picture; nothing is stored yet.
+        """Sign the links to a new place for a file; nothing is stored yet.
 
         Both live as long as links do here. Raises Misconfigured, Internal (retryable).
         """
@@ -160,6 +166,8 @@ class Uploads:
         """Read the file behind an id, no further than a picture may be long; its key."""
         try:
             key = storage.key(file_id)
+            if is_jsonl(key):
+                raise field_error(name, "is a file of rows, not a picture")
             if not has_our_shape(key, self.assets.prefix) and not self.is_of(key, caller):
                 raise NotFound("neither a stored picture nor an upload of this caller")
             with storage.open(key) as chunks:
@@ -209,6 +217,16 @@ class Uploads:
         except FutureTimeout:
             text = "the time ran out before the input pictures were ready; fal was not asked"
             raise DeadlineExceeded(text, retryable=True) from None
+
+
+def is_jsonl(key: str) -> bool:
+    """Whether a key is that of a file of rows."""
+    return key.endswith(f".{JSONL_EXTENSION}")
+
+
+def largest_by_type(max_image_bytes: int) -> dict[str, int]:
+    """What may be uploaded, and how many bytes of it."""
+    return dict.fromkeys(EXTENSIONS, max_image_bytes) | {JSONL: MAX_JSONL_BYTES}
 
 
 def new_upload_id(secret: str, caller: str, randomness: bytes) -> str:

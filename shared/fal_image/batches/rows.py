@@ -1,0 +1,196 @@
+"""The rows of a batch, before anything is done with them. Pure: bytes in, values out.
+
+A row is one line of JSON, the body of a generate request and a `rowId` of the caller's own. A line
+that cannot be read is a row that fails, so that what comes after it keeps its number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from ..errors import InvalidInput, InvalidJson
+from ..inputs import field_error
+from ..uploads import FIELDS
+
+MAX_ROWS = 100_000
+MAX_ROW_BYTES = 64 * 1024
+MAX_WINDOW = 200
+DEFAULT_WINDOW = 20
+MAX_ID_CHARS = 200
+
+_FIELDS = ("rows", "file", "defaults", "window", "webhookUrl")
+_BATCHS_OWN = ("rowId", "webhookUrl")  # of all rows at once they make no sense
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """What a caller wants: rows sent along as JSONL, or the file id of rows uploaded before.
+
+    At most `window` of them are at fal at once. `webhook_url` is as it came, not checked yet.
+    """
+
+    lines: bytes | None
+    file_id: str | None
+    defaults: dict[str, object]
+    window: int
+    webhook_url: object
+
+    def sha256(self) -> str:
+        """The fingerprint of what is wanted: equal for equal batches."""
+        rows = hashlib.sha256(self.lines).hexdigest() if self.lines is not None else self.file_id
+        return fingerprint(rows, self.defaults, self.window, self.webhook_url)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that is not blank: where it begins in its file, how long it is with its ending, and
+    what it says; None if it is too long."""
+
+    start: int
+    size_bytes: int
+    content: bytes | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """`body` is that of a generate request."""
+
+    row_id: str | int | None
+    body: dict[str, object]
+
+
+def parse_batch(body: Mapping[str, object]) -> BatchOrder:
+    """A batch out of a request's body. Raises InvalidInput; rows are looked at one by one later."""
+    for name in body:
+        if name not in _FIELDS:
+            raise field_error(
+                name[:100],
+                "is no field of a batch; what all rows have in common belongs into `defaults`",
+            )
+    rows, file_id = body.get("rows"), body.get("file")
+    if (rows is None) == (file_id is None):
+        raise field_error("rows", "or `file` must be there, and only one of them")
+    if file_id is not None and not isinstance(file_id, str):
+        raise field_error("file", "must be the file id of an uploaded JSONL file")
+    return BatchOrder(
+        lines=None if rows is None else _lines_of(rows),
+        file_id=file_id,
+        defaults=parse_defaults(body.get("defaults")),
+        window=_window(body.get("window")),
+        webhook_url=body.get("webhookUrl"),
+    )
+
+
+def parse_defaults(defaults: object) -> dict[str, object]:
+    """What all rows have in common. Raises InvalidInput."""
+    if defaults is None:
+        return {}
+    if not isinstance(defaults, dict):
+        raise field_error("defaults", "must be an object: fields that all rows have in common")
+    for name in _BATCHS_OWN:
+        if name in defaults:
+            raise field_error(f"defaults.{name}", "is not for all rows at once")
+    if len(msgspec.json.encode(defaults)) > MAX_ROW_BYTES:
+        raise field_error("defaults", f"must have at most {MAX_ROW_BYTES} bytes")
+    return defaults
+
+
+def fingerprint(*parts: object) -> str:
+    """The SHA-256 of some values, equal for equal ones."""
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def lines(chunks: Iterable[bytes], start: int = 0) -> Iterator[Line]:
+    """The lines of a file from `start` on, where a line begins; blank ones are left out.
+
+    Keeps no more than one line of MAX_ROW_BYTES, however long the lines are.
+    """
+    place, size, kept = start, 0, bytearray()
+    for chunk in chunks:
+        begin = 0
+        while (end := chunk.find(b"\n", begin)) >= 0:
+            size += end - begin
+            if size <= MAX_ROW_BYTES:
+                kept += chunk[begin:end]
+            yield from _line(place, size + 1, size, kept)
+            place, size, begin = place + size + 1, 0, end + 1
+            kept.clear()
+        size += len(chunk) - begin
+        if size <= MAX_ROW_BYTES:
+            kept += chunk[begin:]
+    yield from _line(place, size, size, kept)
+
+
+def parse_row(content: bytes | None, defaults: Mapping[str, object]) -> Row:
+    """The row in a line. Raises InvalidInput, InvalidJson."""
+    if content is None:
+        raise InvalidInput(f"the line is longer than {MAX_ROW_BYTES} bytes")
+    try:
+        given = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"the line is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise InvalidJson("the line is not a JSON object")
+    if "webhookUrl" in given:
+        raise field_error("webhookUrl", "belongs to the batch, not to a row")
+    body = {**defaults, **given}
+    row_id = body.pop("rowId", None)
+    if not _is_id(row_id):
+        raise field_error(
+            "rowId", f"must be a whole number or a string of at most {MAX_ID_CHARS} characters"
+        )
+    for name in FIELDS:
+        values = body.get(name)
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, str) and value.startswith("data:"):
+                raise field_error(name, "must not be a data URI in a batch: upload the picture")
+    return Row(row_id, body)
+
+
+def row_id_of(content: bytes | None) -> str | int | None:
+    """What a line calls its row, also if nothing else about it is right."""
+    try:
+        given = msgspec.json.decode(content or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    row_id = given.get("rowId") if isinstance(given, dict) else None
+    return row_id if _is_id(row_id) else None
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _lines_of(rows: object) -> bytes:
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_ROWS:
+        raise field_error("rows", f"must be a list of 1 to {MAX_ROWS} objects")
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def _window(value: object) -> int:
+    if value is None:
+        return DEFAULT_WINDOW
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WINDOW:
+        raise field_error("window", f"must be a whole number, 1 to {MAX_WINDOW}")
+    return value
+
+
+def _line(start: int, length: int, size: int, kept: bytearray) -> Iterator[Line]:
+    if size > MAX_ROW_BYTES:
+        yield Line(start, length, None)
+        return
+    content = bytes(kept)
+    if start == 0:
+        content = content.removeprefix(_BOM)
+    content = content.strip(b" \t\r")
+    if content:
+        yield Line(start, length, content)
