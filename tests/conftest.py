@@ -6,10 +6,11 @@ end of the run counts such tests in one line. With CI=true that is a failure: th
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -22,13 +23,12 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "curl": lambda: shutil.which("curl") is not None,
 }
 
-_not_run = pytest.StashKey["Counter[str]"]()
+_NEEDS = "Skipped: needs "
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Skip what cannot run; asks only for needs of tests that were chosen."""
     met: dict[str, bool] = {}
-    not_run = session.config.stash.setdefault(_not_run, Counter())
     for item in session.items:
         for name in [mark.args[0] for mark in item.iter_markers("needs")]:
             if name not in NEEDS:
@@ -37,13 +37,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 met[name] = NEEDS[name]()
             if not met[name]:
                 item.add_marker(pytest.mark.skip(reason=f"needs {name}"))
-                not_run[name] += 1
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """An app that a test builds sets up logging for a whole process; the next test has its own."""
+    logger = logging.getLogger("fal_image")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+def _reasons(config: pytest.Config) -> Counter[str]:
+    """Why tests were skipped, wherever they ran: reports of all processes end in one place."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    return Counter(str(report.longrepr[2]) for report in skipped)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     everything_must_run = os.environ.get("CI") == "true"
-    if everything_must_run and session.config.stash.get(_not_run, None):
+    unmet = [reason for reason in _reasons(session.config) if reason.startswith(_NEEDS)]
+    if everything_must_run and unmet:
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
@@ -52,11 +68,10 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     verdict = ", and with CI=true that is a failure" if os.environ.get("CI") == "true" else ""
-    for name, count in config.stash.get(_not_run, Counter()).items():
-        noun = "test needs" if count == 1 else "tests need"
-        terminalreporter.write_line(f"not run here: {count} {noun} {name}{verdict}")
-    skipped = terminalreporter.stats.get("skipped", [])
-    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
-    for reason, count in reasons.items():
-        if not reason.startswith("needs "):
-            terminalreporter.write_line(f"skipped: {count} where {reason}")
+    for reason, count in _reasons(config).items():
+        if reason.startswith(_NEEDS):
+            noun, name = "test needs" if count == 1 else "tests need", reason.removeprefix(_NEEDS)
+            terminalreporter.write_line(f"not run here: {count} {noun} {name}{verdict}")
+        else:
+            why = reason.removeprefix("Skipped: ")
+            terminalreporter.write_line(f"skipped: {count} where {why}")

@@ -13,13 +13,15 @@ from collections.abc import Callable
 
 from fal_image import __version__
 
-from . import handler, hostile, memory
+from . import batch, billed, handler, hostile, memory
 from .report import Figure
 
 MEASURES: dict[str, Callable[[], list[Figure]]] = {
     "warm": handler.warm,
     "lag": handler.lag,
     "memory": memory.growth,
+    "billed": billed.billed,
+    "batch": batch.batch,
     "events": hostile.events,
 }
 

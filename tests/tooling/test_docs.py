@@ -1,11 +1,13 @@
 """Pages the program knows best are the program's."""
 
 import re
+from dataclasses import fields
 
 import pytest
 
 from fal_image.dev.docs import DOCS, pages
 from fal_image.errors import catalog
+from fal_image.jobs import Job
 
 
 @pytest.mark.parametrize("name", sorted(pages()))
@@ -24,3 +26,11 @@ def test_every_error_has_a_code_of_its_own_and_a_way_out():
 def test_the_type_of_an_error_leads_to_its_heading():
     page = pages()["errors.md"]
     assert all(re.search(rf"^## {kind.code}$", page, re.MULTILINE) for kind in catalog())
+
+
+def test_every_field_of_a_jobs_document_is_explained():
+    page = (DOCS / "documents.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"^## A job:.*?(?=^## )", page, re.MULTILINE | re.DOTALL)
+    explained = re.findall(r"`(\w+)`", part)
+    kept = {field.name for field in fields(Job)} - {"job_id", "version"}
+    assert sorted(kept - set(explained)) == []

@@ -80,6 +80,14 @@ def test_in_ci_a_need_that_is_not_met_is_a_failure(run):
     assert done.returncode == 1
 
 
+def test_it_is_one_when_the_tests_run_in_several_processes_too(run):
+    done = run("-p", "xdist.plugin", "-n", "2", ci="true")
+    assert (
+        "not run here: 2 tests need node >= 20, and with CI=true that is a failure" in done.stdout
+    )
+    assert done.returncode == 1
+
+
 def test_needs_of_tests_that_were_not_chosen_are_not_mentioned(run):
     done = run("-k", "three", ci="true")
     assert "not run here" not in done.stdout
