@@ -21,8 +21,8 @@ _ALLOWED_HEADERS = (
     "x-fal-runner-hint, x-fal-no-retry, x-fal-store-io, x-fal-object-lifecycle-preference"
 )
 _EXPOSED_HEADERS = (
-    "location, retry-after, server-timing, x-request-id, x-fal-request-id, x-fal-error-type, "
-    "x-fal-request-timeout-type, x-fal-billable-units"
+    "location, retry-after, preference-applied, server-timing, x-request-id, x-fal-request-id, "
+    "x-fal-error-type, x-fal-request-timeout-type, x-fal-billable-units"
 )
 PREFLIGHT_AGE_S = 7200  # Chromium keeps no preflight longer
 

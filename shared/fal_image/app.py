@@ -10,14 +10,17 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
-from . import storage
+from . import database, storage
 from .access import Access
-from .assets import Assets, StorageDoor
+from .assets import Assets
+from .batches import Batches
+from .database.base import Database, DatabaseError
+from .doors import Door
+from .drivers import Drivers, Enqueue
 from .errors import (
     AppError,
-    DatabaseRequired,
     FalFailed,
     FalRejected,
     Internal,
@@ -27,25 +30,34 @@ from .errors import (
 )
 from .events.paths import strip_base_path
 from .fal.client import Fal
-from .generate import Generator
+from .fal.webhooks import Verifier
+from .generate import Generator, Orders, Records, Steps
+from .jobs import base32
+from .ledger import Ledger
 from .logs import configure, logger
+from .notices import Notices
 from .routes import Call, Route, Routes, Variables
 from .settings import Settings, load
 from .storage.base import ObjectStorage
 from .uploads import Uploads
-from .web import App, Request, Response, json_response, problem_response
+from .web import App, Request, Response, problem_response
 from .wire import Wire
+
+OWNER_BYTES = 8  # of a lease: nobody else's by chance
 
 
 @dataclass(frozen=True)
 class Seams:
-    """What a test may replace: the clocks, the dice and the way out."""
+    """What a test may replace: the clocks, the dice, the way out, and what is kept where."""
 
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     sleep: Callable[[float], None] = time.sleep
     randomness: Callable[[int], bytes] = secrets.token_bytes
     detours: Mapping[str, str] = field(default_factory=dict)
+    wire: type[Wire] = Wire
+    storage: Callable[[ObjectStorage], ObjectStorage] = lambda opened: opened
+    database: Callable[[Database], Database] = lambda opened: opened
 
 
 def build(environ: Mapping[str, str]) -> App:
@@ -65,23 +77,23 @@ def front(services: Routes) -> App:
     settings = services.settings
     configure(settings.log_level, _secrets(settings))
     access = Access(settings.api_keys, settings.allow_anonymous, settings.cors_origins)
-    return _Front(settings, access, services.table(), services.variables, services.clock)
+    return _Front(settings, access, services.table(), services)
 
 
 def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Seams()) -> Routes:
     """The services behind the routes, wired together; `environ` holds vendors' credentials."""
     problems = list(settings.problems)
     variables = Variables(environ)
-    wire = Wire(
+    wire = seams.wire(
         emulator_url=settings.emulator_url,
         fetch_hosts=settings.fetch_hosts,
         detours=seams.detours,
         clock=seams.clock,
     )
-    opener, prefix = _opener(settings, variables, wire, seams, problems)
+    open_storage, prefix = _storage(settings, variables, wire, seams, problems)
     assets = Assets(
         wire=wire,
-        door=StorageDoor(opener),
+        door=Door(open_storage),
         prefix=prefix,
         max_image_bytes=settings.max_image_bytes,
         link_ttl_s=settings.link_ttl_s,
@@ -97,11 +109,36 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         now=seams.now,
         randomness=seams.randomness,
     )
-    generator = Generator(
+    opened = _database_call(_database(settings, variables, wire, seams, problems))
+    notices = Notices(wire, settings.secrets, settings.webhook_hosts, seams.now)
+    steps = Steps(
         fal=fal,
         assets=assets,
         uploads=uploads,
-        allowed_models=settings.models,
+        records=Records(opened, seams.now, timedelta(days=settings.job_retention_days)),
+        ledger=Ledger(opened, settings.daily_budget_usd_micro, seams.now),
+        notices=notices,
+        secrets=settings.secrets,
+        clock=seams.clock,
+        now=seams.now,
+        sleep=seams.sleep,
+        is_durable=settings.database_url is not None,
+        accepts_loopback=settings.emulator_url is not None,
+    )
+    generator = Generator(
+        orders=Orders(settings.models, settings.fal_key),
+        steps=steps,
+        clock=seams.clock,
+        now=seams.now,
+        randomness=seams.randomness,
+    )
+    enqueue = _enqueue(settings, environ)
+    batches = Batches(
+        generator=generator,
+        database=opened,
+        notices=notices,
+        enqueue=enqueue,
+        settings=settings,
         clock=seams.clock,
         now=seams.now,
         randomness=seams.randomness,
@@ -111,14 +148,22 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         generator=generator,
         assets=assets,
         uploads=uploads,
+        batches=batches,
+        drivers=Drivers(generator, batches, opened, enqueue, seams.clock, seams.now),
+        notices=notices,
+        verifier=Verifier(
+            wire=wire, now=seams.now, clock=seams.clock, user_id=settings.webhook_user_id
+        ),
         variables=variables,
+        new_owner=lambda: base32(seams.randomness(OWNER_BYTES)),
+        now=seams.now,
+        sleep=seams.sleep,
         clock=seams.clock,
-        now_s=lambda: seams.now().timestamp(),
         aliases=dict(settings.model_aliases),
     )
 
 
-def _opener(
+def _storage(
     settings: Settings, variables: Variables, wire: Wire, seams: Seams, problems: list[str]
 ) -> tuple[Callable[[], ObjectStorage], str]:
     """What opens the storage, and the prefix of its keys; what is wrong goes into `problems`."""
@@ -146,17 +191,88 @@ def _opener(
             wire=wire,
         )
 
-    return opener, config.prefix
+    return lambda: seams.storage(opener()), config.prefix
+
+
+def _database(
+    settings: Settings, variables: Variables, wire: Wire, seams: Seams, problems: list[str]
+) -> Door[Database]:
+    """The door to the database; what is wrong with it goes into `problems`."""
+    if settings.database_url is None:
+        if settings.daily_budget_usd_micro is not None:
+            problems.append(
+                "FAL_IMAGE_DAILY_BUDGET_USD: needs FAL_IMAGE_DATABASE_URL, to keep what was spent"
+            )
+        return Door(_no_database)
+    name, environ = "FAL_IMAGE_DATABASE_URL", variables.process
+    try:
+        config = database.parse(settings.database_url)
+    except ValueError as error:
+        problems.append(f"{name}: {error}")
+        return Door(_no_database)
+    problems += database.missing(config, environ)
+    if config.scheme == "sqlite" and _is_on_lost_disk(settings, environ):
+        problems.append(f"{name}: a function's disk is lost with it; use dynamodb or cloudbase")
+    if not settings.secrets:
+        problems.append("FAL_IMAGE_SECRET: must be set with a database: it signs webhooks' URLs")
+
+    def opener() -> Database:
+        return seams.database(
+            database.open_database(
+                config,
+                environ=environ,
+                now=seams.now,
+                credentials=variables.current,
+                wire=wire,
+            )
+        )
+
+    return Door(opener)
+
+
+def _database_call(door: Door[Database]) -> Callable[[], Database]:
+    """Opening counts as a call: its failure is the database's."""
+
+    def opened() -> Database:
+        try:
+            return door.get()
+        except ValueError as error:
+            raise DatabaseError(str(error)) from error
+
+    return opened
+
+
+def _enqueue(settings: Settings, environ: Mapping[str, str]) -> Enqueue | None:
+    """What queues jobs, if there is a queue; opened with the first."""
+    if settings.queue_url is None:
+        return None
+    url, region = settings.queue_url, environ.get("AWS_REGION")
+
+    def open_queue() -> Enqueue:
+        from .sqs import SqsQueue
+
+        return SqsQueue(url, region=region).send
+
+    door = Door(open_queue)
+    return lambda job_ids: door.get()(job_ids)
+
+
+def _is_on_lost_disk(settings: Settings, environ: Mapping[str, str]) -> bool:
+    in_cloud = "AWS_LAMBDA_FUNCTION_NAME" in environ or environ.get("TENCENTCLOUD_RUNENV") == "SCF"
+    return in_cloud and settings.emulator_url is None
 
 
 def _local_problems(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """What speaks against keeping pictures on this machine's disk."""
-    in_cloud = "AWS_LAMBDA_FUNCTION_NAME" in environ or environ.get("TENCENTCLOUD_RUNENV") == "SCF"
-    if in_cloud and settings.emulator_url is None:
+    if _is_on_lost_disk(settings, environ):
         return ["FAL_IMAGE_STORAGE_URL: a function's disk is lost with it; use a bucket"]
     if settings.public_url and not settings.secrets:
         return ["FAL_IMAGE_SECRET: must be set to sign links of file:// storage"]
     return []
+
+
+def _no_database() -> Database:
+    raise ValueError("no database is configured")
 
 
 def _nothing_to_open() -> ObjectStorage:
@@ -176,12 +292,12 @@ class _Front:
     settings: Settings
     access: Access
     table: tuple[Route, ...]
-    variables: Variables
-    clock: Callable[[], float]
+    services: Routes
 
     def __call__(self, request: Request) -> Response:
-        started_at = self.clock()
-        self.variables.invocation = request.platform.environment
+        clock = self.services.clock
+        started_at = clock()
+        self.services.variables.invocation = request.platform.environment
         request_id = request.platform.request_id
         facts: dict[str, object] = {"requestId": request_id, "route": None, "caller": None}
         try:
@@ -195,7 +311,7 @@ class _Front:
         except Exception:
             logger.exception("unexpected", extra={"fields": facts})
             response = problem_response(Internal("something broke inside"), request_id)
-        took_ms = round((self.clock() - started_at) * 1000)
+        took_ms = round((clock() - started_at) * 1000)
         facts |= {"status": response.status, "totalMs": took_ms}
         logger.info("request", extra={"fields": facts})
         if request.method == "HEAD":
@@ -215,19 +331,16 @@ class _Front:
             return self.access.preflight(request, str(params["methods"]))
         if self.settings.problems and route.pattern != "/health":
             raise Misconfigured("; ".join(self.settings.problems))
-        caller = self.access.identify(request) if route.who == "ticket" else None
+        caller = self.access.identify(request) if route.who in ("ticket", "key") else None
         facts["caller"] = caller
         return route.handle(Call(request, caller, params, started_at, facts.update))
 
     def _unasked(self, request: Request, facts: dict[str, object]) -> Response:
-        """Do what an event wants that no caller sent. Raises Misconfigured, DatabaseRequired."""
+        """Do what an event wants that no caller sent. Raises Misconfigured."""
         facts["route"] = request.platform.name
         if self.settings.problems:
             raise Misconfigured("; ".join(self.settings.problems))
-        if request.platform.name == "queue":
-            raise DatabaseRequired("a queue's message names a job, and no database keeps jobs")
-        facts["detail"] = "nothing to sweep without a database"
-        return json_response(200, {"swept": 0})
+        return self.services.unasked(request, facts.update)
 
     def _route(
         self, method: str, path: str, facts: dict[str, object]

@@ -12,16 +12,16 @@ import binascii
 import hashlib
 import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import BinaryIO
 
+from .doors import Door
 from .errors import (
     AppError,
     DeadlineExceeded,
@@ -30,9 +30,8 @@ from .errors import (
     NotFound,
     UploadFailed,
 )
-from .fal.outputs import Source
 from .images import NotAPicture, Picture, inspect
-from .jobs import ID_CHARS, Image
+from .jobs import ID_CHARS, Image, Source
 from .logs import logger
 from .storage.base import NOT_HERE, Link, ObjectStorage, StorageError, StoredObject
 from .wire import Clock, Fetched, FetchError, Wire
@@ -45,29 +44,13 @@ MAX_PARALLEL = 8
 _SHAPE = re.compile(rf"\d{{4}}-\d\d-\d\d/[0-9a-z]{{{ID_CHARS}}}-\d{{1,3}}\.[a-z]{{3,4}}")
 
 
-class StorageDoor:
-    """Opens the storage in a thread of its own, so that its cold start hides behind fal's work.
+class CopyError(Exception):
+    """Not every picture could be copied. `may_pass`: copying again could work."""
 
-    A failure to open is kept until the storage is needed.
-    """
-
-    def __init__(self, opener: Callable[[], ObjectStorage]) -> None:
-        self._opener = opener
-        self._lock = threading.Lock()
-        self._opened: Future[ObjectStorage] | None = None
-
-    def start(self) -> Future[ObjectStorage]:
-        """Begin to open the storage, unless it is open or being opened."""
-        with self._lock:
-            failed = self._opened and self._opened.done() and self._opened.exception()
-            if self._opened is None or failed:
-                self._opened = Future()
-                threading.Thread(target=_fulfil, args=(self._opened, self._opener)).start()
-            return self._opened
-
-    def get(self) -> ObjectStorage:
-        """The open storage. Raises whatever opening it raised; the next call tries again."""
-        return self.start().result()
+    def __init__(self, error: AppError, *, may_pass: bool) -> None:
+        super().__init__(error.detail)
+        self.error = error
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,7 @@ class Kept:
 @dataclass(frozen=True)
 class Assets:
     wire: Wire
-    door: StorageDoor
+    door: Door[ObjectStorage]
     prefix: str
     max_image_bytes: int
     link_ttl_s: int
@@ -106,8 +89,8 @@ class Assets:
     ) -> list[Kept]:
         """Copy all pictures of a job into the storage and sign links to them. Safe to repeat.
 
-        Raises FetchImageFailed, UploadFailed, or DeadlineExceeded; whatever was stored by then
-        stays. A picture that is stored and cannot be signed has no link.
+        Raises CopyError (of FetchImageFailed, UploadFailed or DeadlineExceeded); whatever was
+        stored by then stays. A picture that is stored and cannot be signed has no link.
         """
         start = f"{self.prefix}/{created_at.astimezone(timezone.utc):%Y-%m-%d}/{job_id}"
         pool = ThreadPoolExecutor(min(len(sources), MAX_PARALLEL))
@@ -116,18 +99,34 @@ class Assets:
                 pool.submit(self._keep_one, source, f"{start}-{source.index}", ends_at, max_age_s)
                 for source in sources
             ]
-            kept, failed = [], None
+            kept, failed = [], []
             for copy in copies:  # to the last one: each picture that arrives is one kept
                 try:
                     kept.append(self._in_time(copy, ends_at))
                     on_image(kept[-1].image)
-                except AppError as error:
-                    failed = failed or error
+                except CopyError as error:
+                    failed.append(error)
             if failed:
-                raise failed
+                may_pass = any(error.may_pass for error in failed)
+                raise CopyError(failed[0].error, may_pass=may_pass)
             return kept
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def signed(self, images: tuple[Image, ...], max_age_s: int | None) -> tuple[Image, ...]:
+        """The images with links; those that have one keep it, what cannot be signed has none."""
+        unsigned = [image for image in images if image.url is None]
+        if not unsigned:
+            return images
+        with ThreadPoolExecutor(min(len(unsigned), MAX_PARALLEL)) as pool:
+            links = dict(
+                zip(
+                    (image.index for image in unsigned),
+                    pool.map(lambda image: self._link_to_file(image.file_id, max_age_s), unsigned),
+                    strict=True,
+                )
+            )
+        return tuple(_linked(image, links.get(image.index)) for image in images)
 
     def links(
         self,
@@ -198,7 +197,8 @@ class Assets:
                     )
                 return fetched, inspect(into)
             except NotAPicture as error:
-                raise FetchImageFailed(f"image {source.index} is not whole: {error}") from error
+                failure = FetchImageFailed(f"image {source.index} is not whole: {error}")
+                raise CopyError(failure, may_pass=False) from error
             except FetchError as error:
                 if self.clock() >= ends_at:
                     raise _out_of_time() from error
@@ -217,7 +217,8 @@ class Assets:
             )
         except (StorageError, ValueError, ImportError) as error:
             logger.error("putting %s failed: %s", key, error)
-            raise UploadFailed("the storage did not take the picture") from error
+            failure = UploadFailed("the storage did not take the picture")
+            raise CopyError(failure, may_pass=True) from error
 
     def _link_or_none(self, key: str, max_age_s: int | None) -> Link | None:
         """A paid and stored picture never turns into an error: no link is a warning."""
@@ -225,6 +226,14 @@ class Assets:
             return self.link_to(self.door.get(), key, max_age_s)
         except StorageError as error:
             logger.error("signing a link to %s failed: %s", key, error)
+            return None
+
+    def _link_to_file(self, file_id: str, max_age_s: int | None) -> Link | None:
+        try:
+            storage = self.door.get()
+            return self.link_to(storage, storage.key(file_id), max_age_s)
+        except (StorageError, NotFound, ValueError, ImportError) as error:
+            logger.error("signing a link to %s failed: %s", file_id, error)
             return None
 
     def link_to(self, storage: ObjectStorage, key: str, max_age_s: int | None = None) -> Link:
@@ -238,6 +247,10 @@ class Assets:
             return copy.result(timeout=max(0.0, ends_at - self.clock()))
         except FutureTimeout:
             raise _out_of_time() from None
+
+
+def _linked(image: Image, link: Link | None) -> Image:
+    return replace(image, url=link.url, expires_at=link.expires_at) if link else image
 
 
 @contextmanager
@@ -270,21 +283,16 @@ def decode_data_uri(uri: str, into: BinaryIO, max_bytes: int) -> Fetched:
     return Fetched(len(content), hashlib.sha256(content).hexdigest())
 
 
-def _fulfil(promise: Future[ObjectStorage], opener: Callable[[], ObjectStorage]) -> None:
-    try:
-        promise.set_result(opener())
-    except Exception as error:
-        promise.set_exception(error)
-
-
-def _fetch_failed(source: Source, error: FetchError) -> FetchImageFailed:
-    return FetchImageFailed(
+def _fetch_failed(source: Source, error: FetchError) -> CopyError:
+    failure = FetchImageFailed(
         f"image {source.index} could not be fetched: {error.reason}", upstreamStatus=error.status
     )
+    return CopyError(failure, may_pass=error.may_pass)
 
 
-def _out_of_time() -> DeadlineExceeded:
-    return DeadlineExceeded("the time ran out while the pictures were copied")
+def _out_of_time() -> CopyError:
+    failure = DeadlineExceeded("the time ran out while the pictures were copied")
+    return CopyError(failure, may_pass=True)
 
 
 def _ms(seconds: float) -> int:

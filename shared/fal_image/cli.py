@@ -12,6 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -19,14 +21,17 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from . import __version__, app, server
-from .errors import AppError
+from . import __version__, app, cli_batch, server
+from .dev.home import kept_secret
+from .errors import AppError, DeadlineExceeded
 from .fal import catalog
-from .generate import Listener, ignore
+from .generate import Listener, Turn, failure_of
 from .inputs import Order, parse_order
 from .jobs import Job
-from .routes import Routes
+from .notices import signing_secret
+from .routes import KEPT_BACK_S, Routes
 from .settings import Settings, load
+from .uploads import largest_by_type
 from .web import problem
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PAID, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -96,6 +101,40 @@ def generate(
 
 
 @cli.command()
+def batch(
+    rows: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="A JSONL file: a request in each line."),
+    ],
+    out: Annotated[Path, typer.Option(help="Write the results here when every row is over.")],
+    window: Annotated[int, typer.Option(min=1, max=200, help="Rows at fal at once.")] = 20,
+    model: Annotated[str | None, typer.Option(help="fal's model id, for rows without one.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="A name such as landscape_16_9, or WIDTHxHEIGHT.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("-n", "--number", help="Pictures a row.")] = None,
+) -> None:
+    """Make the pictures of many prompts, several at once, and write down what became of each.
+
+    Interrupted, it goes on where it was with the same command in the same directory, and pays for
+    nothing twice. Without FAL_IMAGE_DATABASE_URL it keeps what it has done below ./.fal-image.
+    """
+    given = {"model": model, "image_size": _size(size) if size else None, "num_images": number}
+    defaults = {name: value for name, value in given.items() if value is not None}
+    try:
+        services = _services(_own_home())
+        done = cli_batch.Work(services, rows, out, defaults, window, _err).run()
+    except AppError as error:
+        _fail(error)
+    except OSError as error:
+        _refuse(f"{error.filename or out}: {error.strerror}")
+    except KeyboardInterrupt:
+        _tell("interrupted before anything was begun")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show_batch(done, out)
+
+
+@cli.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes any free one.")] = (
@@ -104,8 +143,12 @@ def serve(
     threads: Annotated[
         int, typer.Option(min=1, max=1000, help="Requests at once.")
     ] = server.DEFAULT_THREADS,
+    sweep: Annotated[bool, typer.Option(help="Look after unfinished jobs every minute.")] = True,
 ) -> None:
-    """Serve the HTTP API with the settings of the environment."""
+    """Serve the HTTP API with the settings of the environment.
+
+    With FAL_IMAGE_DATABASE_URL it also looks after unfinished jobs, which one server is enough for.
+    """
     try:
         listener = server.bind(host, port)
     except OSError as error:
@@ -114,8 +157,23 @@ def serve(
     environ = {"FAL_IMAGE_PUBLIC_URL": url, **os.environ}
     services = _services(environ)
     _tell(f"fal-image {__version__} on {url}")
-    largest = services.settings.max_image_bytes
-    server.run(app.front(services), listener, threads=threads, max_upload_bytes=largest)
+    largest = max(largest_by_type(services.settings.max_image_bytes).values())
+    front = app.front(services)
+    sweeps = sweep and services.settings.database_url is not None
+    with server.sweeping(front) if sweeps else nullcontext():
+        server.run(front, listener, threads=threads, max_upload_bytes=largest)
+
+
+@cli.command("webhook-secret")
+def webhook_secret() -> None:
+    """Print the secret that the receiver of a `webhookUrl` checks its deliveries with.
+
+    It is made from FAL_IMAGE_SECRET and gives away nothing else that FAL_IMAGE_SECRET protects.
+    """
+    secrets = load(os.environ).secrets
+    if not secrets:
+        _refuse("FAL_IMAGE_SECRET: must be set to the endpoint's own")
+    typer.echo(signing_secret(secrets[0]))
 
 
 @cli.command()
@@ -136,6 +194,18 @@ def emulator(
         fal_emulator.serve(port=port, run_s=delay_s, ready=say)
     except OSError as error:
         _refuse(f"cannot listen on port {port}: {error.strerror}; choose another --port")
+
+
+def _own_home() -> dict[str, str]:
+    """The environment, with a home in the current directory for what it does not name."""
+    home = Path.cwd() / DATA_DIR
+    own = {
+        "FAL_IMAGE_STORAGE_URL": (home / "pictures").as_uri(),
+        "FAL_IMAGE_DATABASE_URL": (home / "fal-image.db").as_uri().replace("file:", "sqlite:", 1),
+    }
+    if not os.environ.get("FAL_IMAGE_SECRET"):
+        own["FAL_IMAGE_SECRET"] = kept_secret(home)
+    return {**own, **{name: value for name, value in os.environ.items() if value}}
 
 
 def _services(environ: Mapping[str, str]) -> Routes:
@@ -191,10 +261,23 @@ def _make(services: Routes, order: Order, inputs: list[Path]) -> Job:
     ends_at = time.monotonic() + services.settings.max_wait_s
     if inputs:
         _attach(services, order, inputs, ends_at)
+    turn = Turn(services.new_owner(), answer_by=ends_at, ends_at=ends_at + KEPT_BACK_S)
     if not _err.is_terminal:
-        return services.generator.generate(order, ends_at=ends_at, listener=ignore)
+        return _ended(services.generator.generate(order, turn))
     with _err.status(f"asking {order.model}") as status:
-        return services.generator.generate(order, ends_at=ends_at, listener=_progress(status))
+        heard = replace(turn, listener=_progress(status))
+        return _ended(services.generator.generate(order, heard))
+
+
+def _ended(job: Job) -> Job:
+    """The job, if it is done. Raises AppError for one that failed, or goes on without us."""
+    failure = failure_of(job)
+    if failure is not None:
+        raise failure
+    if job.state != "done":
+        late = DeadlineExceeded("fal is still at work, and the database keeps the job")
+        raise late.adding(jobId=job.job_id, falRequestId=job.fal_request_id)
+    return job
 
 
 def _attach(services: Routes, order: Order, inputs: list[Path], ends_at: float) -> None:
@@ -266,6 +349,25 @@ def _show(job: Job, paths: list[Path]) -> None:
         typer.echo(str(path))
     for warning in job.warnings:
         _tell(warning.message, style="yellow")
+
+
+def _show_batch(done: cli_batch.Done, out: Path) -> None:
+    """Say how a batch ended, and end with the exit code that fits."""
+    counts = asdict(done.counts)
+    if sys.stdout.isatty():
+        ended = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+        typer.echo(f"{done.total} rows: {ended or 'none over'}")
+    else:
+        facts = {"batchId": done.batch_id, "total": done.total, "open": done.open, "out": str(out)}
+        typer.echo(json.dumps(facts | counts, ensure_ascii=False))
+    if done.open:
+        _tell(f"{done.open} rows are open; the same command goes on with them")
+    if done.reason:
+        _tell(f"the last failure that may pass: {done.reason}", style="red")
+    if done.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not done.is_whole:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _fail(error: AppError) -> NoReturn:

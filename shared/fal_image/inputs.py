@@ -7,12 +7,12 @@ passed on to the model.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from .errors import DatabaseRequired, InvalidInput, InvalidJson
+from .errors import InvalidInput, InvalidJson
 
 MAX_LINKS = 50
 
@@ -95,15 +95,14 @@ def parse_links(body: Mapping[str, object]) -> LinkOrder:
     return LinkOrder(tuple(several), _max_age(body), is_single=False)
 
 
-def parse_upload(
-    body: Mapping[str, object], *, content_types: Collection[str], max_bytes: int
-) -> UploadOrder:
-    """What is going to be uploaded. Raises InvalidInput."""
+def parse_upload(body: Mapping[str, object], *, max_bytes: Mapping[str, int]) -> UploadOrder:
+    """What is going to be uploaded: `max_bytes` of each type there is. Raises InvalidInput."""
     content_type, size = body.get("contentType"), body.get("bytes")
-    if not isinstance(content_type, str) or content_type not in content_types:
-        raise field_error("contentType", f"must be one of {', '.join(content_types)}")
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= max_bytes:
-        raise field_error("bytes", f"must be the file's length: a whole number, 1 to {max_bytes}")
+    if not isinstance(content_type, str) or content_type not in max_bytes:
+        raise field_error("contentType", f"must be one of {', '.join(max_bytes)}")
+    most = max_bytes[content_type]
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= most:
+        raise field_error("bytes", f"must be the file's length: a whole number, 1 to {most}")
     return UploadOrder(content_type, size)
 
 
@@ -113,12 +112,9 @@ def field_error(field: str, message: str) -> InvalidInput:
 
 def _refuse_what_is_not_here(body: Mapping[str, object]) -> None:
     """Fields with a meaning of ours that this version cannot keep are never silently dropped."""
-    for name in ("transforms", "aiLabel"):
-        if body.get(name) is not None:
+    for name in ("transforms", "aiLabel", "reuse"):
+        if body.get(name) not in (None, False):
             raise field_error(name, "is not available in this version: leave it out")
-    wanted = [name for name in ("webhookUrl", "reuse") if body.get(name) not in (None, False)]
-    if wanted:
-        raise DatabaseRequired(f"{wanted[0]} needs a database")
 
 
 def _max_age(body: Mapping[str, object]) -> int | None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fal_image import __version__
 from fal_image.dev.emulator import Emulator
+from fal_image.notices import signing_secret
 from support.programs import heed_ctrl_c
 
 COMMAND = [sys.executable, "-c", "from fal_image.cli import main; main()"]
@@ -47,6 +48,16 @@ def run(*arguments: str, environ: dict[str, str], cwd: Path) -> "subprocess.Comp
 def test_the_version_is_the_packages():
     done = run("--version", environ=environment(), cwd=Path.cwd())
     assert done.stdout.strip() == f"fal-image {__version__}"
+
+
+def test_the_secret_for_receivers_of_notices_is_printed_and_is_not_the_endpoints_own():
+    secret = "0123456789abcdef0123456789abcdef"
+    done = run("webhook-secret", environ=environment(FAL_IMAGE_SECRET=secret), cwd=Path.cwd())
+    assert done.stdout.strip() == signing_secret(secret)
+    assert secret not in done.stdout
+    refused = run("webhook-secret", environ=environment(), cwd=Path.cwd())
+    assert refused.returncode == 2
+    assert "FAL_IMAGE_SECRET" in refused.stderr
 
 
 def test_a_picture_is_made_and_written_where_asked(fal: Emulator, tmp_path: Path):

@@ -5,7 +5,9 @@ import pytest
 
 from fal_image.dev.emulator import Emulator
 from support import entrypoints
-from support.entrypoints import FAL_KEY, KEY_SHA256
+from support.clocks import Time
+from support.entrypoints import FAL_KEY, KEY_SHA256, THROUGH
+from support.instances import NOWHERE, OTHER_SHA256
 
 
 @pytest.fixture
@@ -51,3 +53,37 @@ def configured(
 
     apply()
     return apply
+
+
+@pytest.fixture
+def hand() -> Time:
+    """The clock by which `slow` works; only a test moves it."""
+    return Time()
+
+
+@pytest.fixture
+def slow(hand: Time) -> Iterator[Emulator]:
+    """fal with jobs of 30 s."""
+    with Emulator(run_s=30, clock=hand) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def with_database(configured: Callable[..., None], tmp_path: Path) -> Callable[..., None]:
+    """`configured`, with two callers and a database, and no way for fal to call back."""
+
+    def apply(**bent: str | None) -> None:
+        settings: dict[str, str | None] = {
+            "FAL_IMAGE_DATABASE_URL": f"sqlite://{tmp_path}/jobs.db",
+            "FAL_IMAGE_PUBLIC_URL": NOWHERE,
+            "FAL_IMAGE_API_KEYS": f"web={KEY_SHA256},other={OTHER_SHA256}",
+        }
+        configured(**(settings | bent))
+
+    apply()
+    return apply
+
+
+@pytest.fixture(params=sorted(THROUGH))
+def cloud(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

@@ -160,7 +160,7 @@ def test_a_package_without_its_adapters_is_reported_as_an_import_error_and_ends(
 def test_a_package_with_other_parts_missing_answers_and_names_them_in_the_log_alone(
     api: RuntimeApi, settings: dict[str, str], tmp_path: Path
 ):
-    root = task_root(tmp_path / "task", without={"generate.py"})
+    root = task_root(tmp_path / "task", without={"generate"})
     with runtime_api.running(api, root, settings) as process:
         report = api.invoke(event("function-url", body=CURL))
         process.terminate()

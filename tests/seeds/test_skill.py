@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from fal_image.dev.emulator import Emulator
 from fal_image.fal import catalog
+from fal_image.web import Request
 from support import pictures
 from support.emulator import ask
+from support.instances import Postbox, instance
 from support.node import call
 from support.seeds import Endpoint, assert_ours_is_the_same, ordered, size_px
 
@@ -129,3 +132,31 @@ def test_flux_img2img_with_an_uploaded_file(endpoint: Endpoint, tmp_path: Path) 
     assert uploaded.headers["content-type"] == "image/png"
     assert uploaded.body == photo.read_bytes()
     assert_ours_is_the_same(endpoint, output)
+
+
+def test_the_handler_of_webhooks_keeps_the_last_picture_and_ours_keeps_all(
+    fal: Emulator, tmp_path: Path
+) -> None:
+    """The printed one also believes whoever calls; ours asks for fal's signature."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    with Postbox(fal) as box:
+        endpoint = instance(fal, ours, FAL_IMAGE_PUBLIC_URL=box.url)
+        job_id = endpoint.submitted({"prompt": PROMPT, "num_images": 2})["jobId"]
+        webhook = box.next()
+    said = json.loads(webhook.body)
+    called = call("seeds/skill.mjs", "webhookIn", str(theirs), said, emulator=fal)
+    assert called.returned == [200]
+    assert called.printed == (f"Request {said['request_id']} completed with 2 images",)
+
+    assert endpoint.deliver(webhook).status == 200
+    images = endpoint.job(job_id)["images"]
+    stored = [
+        (ours / "pictures" / image["fileID"].removeprefix("file:///")).read_bytes()
+        for image in images
+    ]
+    given = [ask(fal, "GET", image["url"], key=None).body for image in said["payload"]["images"]]
+    assert stored == given
+    assert [file.read_bytes() for file in theirs.iterdir()] == stored[1:]
+    stranger = Request("POST", webhook.path, webhook.platform, body=webhook.body)
+    assert endpoint.deliver(stranger).status == 401

@@ -11,30 +11,32 @@ from typing import Any, BinaryIO
 import pytest
 
 from fal_image.app import Seams, compose
-from fal_image.assets import Assets, StorageDoor
+from fal_image.assets import Assets, CopyError
 from fal_image.dev.emulator import Emulator
+from fal_image.doors import Door
 from fal_image.errors import DeadlineExceeded, FetchImageFailed, UploadFailed
-from fal_image.fal.outputs import Source
-from fal_image.generate import Generator
+from fal_image.generate import Generator, Listener, Turn, ignore
 from fal_image.inputs import Order
-from fal_image.jobs import Job
+from fal_image.jobs import Job, Source
 from fal_image.settings import Settings
 from fal_image.storage.base import Link, StorageError, StoredObject
-from support import pictures
+from support import clocks, pictures
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 MODEL = "fal-ai/flux/schnell"
 
 
-def services(fal: Emulator, directory: Path) -> Generator:
+def services(
+    fal: Emulator, directory: Path, now: Callable[[], datetime] = lambda: NOON
+) -> Generator:
     settings = Settings(fal_key="id:secret", emulator_url=fal.url, storage_url=directory.as_uri())
-    seams = Seams(now=lambda: NOON, randomness=lambda count: b"\x07" * count)
+    seams = Seams(now=now, randomness=lambda count: b"\x07" * count)
     return compose(settings, environ={}, seams=seams).generator
 
 
 def with_storage(generator: Generator, opener: Callable[[], Any]) -> Generator:
-    assets: Assets = replace(generator.assets, door=StorageDoor(opener))
-    return replace(generator, assets=assets)
+    assets: Assets = replace(generator.steps.assets, door=Door(opener))
+    return replace(generator, steps=replace(generator.steps, assets=assets))
 
 
 def order(**arguments: object) -> Order:
@@ -42,7 +44,12 @@ def order(**arguments: object) -> Order:
 
 
 def make(generator: Generator, left_s: float = 20.0, **arguments: object) -> Job:
-    return generator.generate(order(**arguments), ends_at=generator.clock() + left_s)
+    return generator.generate(order(**arguments), turn(generator, left_s))
+
+
+def turn(generator: Generator, left_s: float = 20.0, listener: Listener = ignore) -> Turn:
+    ends_at = generator.clock() + left_s
+    return Turn("test", answer_by=ends_at, ends_at=ends_at + 2, listener=listener)
 
 
 @pytest.fixture
@@ -73,6 +80,9 @@ class BrokenStorage:
     def link(self, key: str, ttl_s: int) -> Link:
         raise StorageError("cannot sign")
 
+    def key(self, file_id: str) -> str:
+        return file_id.removeprefix("x://")
+
 
 def test_keys_come_from_the_day_and_the_job_alone(fal: Emulator, tmp_path: Path):
     job = make(services(fal, tmp_path), num_images=2)
@@ -84,11 +94,8 @@ def test_progress_is_told_while_it_happens(tmp_path: Path):
     heard: list[str] = []
     with Emulator(queue_s=0.05, run_s=0.1) as fal:
         generator = services(fal, tmp_path)
-        generator.generate(
-            order(),
-            ends_at=generator.clock() + 20,
-            listener=lambda name, facts: heard.append(name),
-        )
+        listening = turn(generator, listener=lambda name, facts: heard.append(name))
+        generator.generate(order(), listening)
     assert heard[0] == "queued"
     assert "progress" in heard
     assert heard[-1] == "image"
@@ -96,7 +103,7 @@ def test_progress_is_told_while_it_happens(tmp_path: Path):
 
 def test_stages_add_up(tmp_path: Path):
     with Emulator(queue_s=0.05, run_s=0.1) as fal:
-        timings = make(services(fal, tmp_path)).timings_ms
+        timings = make(services(fal, tmp_path, clocks.utc_now)).timings_ms
     assert timings["queue"] >= 40
     assert timings["inference"] >= 90
     assert timings["total"] >= timings["queue"] + timings["inference"]
@@ -162,7 +169,7 @@ def test_a_storage_that_failed_to_open_is_opened_again():
             raise outcome
         return outcome
 
-    door: Any = StorageDoor(opener)
+    door: Any = Door(opener)
     assert isinstance(door.start().exception(), StorageError)
     assert door.get() is storage
     assert door.get() is storage
@@ -191,7 +198,7 @@ def test_a_model_without_prompts_needs_none(fal: Emulator, tmp_path: Path):
     generator = services(fal, tmp_path)
     picture = f"data:image/png;base64,{base64.b64encode(pictures.png()).decode()}"
     redux = Order("fal-ai/flux/schnell/redux", {"image_url": picture})
-    assert generator.generate(redux, ends_at=generator.clock() + 20).prompt is None
+    assert generator.generate(redux, turn(generator)).prompt is None
 
 
 def test_an_interrupted_wait_asks_fal_to_cancel(tmp_path: Path):
@@ -201,7 +208,7 @@ def test_an_interrupted_wait_asks_fal_to_cancel(tmp_path: Path):
     with Emulator(queue_s=10) as fal:
         generator = services(fal, tmp_path)
         with pytest.raises(KeyboardInterrupt):
-            generator.generate(order(), ends_at=generator.clock() + 20, listener=interrupt)
+            generator.generate(order(), turn(generator, listener=interrupt))
         (job,) = fal.ledger
         assert job.is_cancelled
 
@@ -209,11 +216,11 @@ def test_an_interrupted_wait_asks_fal_to_cancel(tmp_path: Path):
 def test_pictures_sent_inline_are_kept_like_others(fal: Emulator, tmp_path: Path):
     generator = services(fal, tmp_path)
     (image,) = make(generator).images
-    storage = generator.assets.door.get()
+    storage = generator.steps.assets.door.get()
     with storage.open(storage.key(image.file_id)) as chunks:
         content = b"".join(chunks)
     inline = Source(0, "data:image/jpeg;base64," + base64.b64encode(content).decode(), None)
-    (kept,) = generator.assets.keep([inline], "0" * 26, NOON, ends_at=generator.clock() + 5)
+    (kept,) = generator.steps.assets.keep([inline], "0" * 26, NOON, ends_at=generator.clock() + 5)
     assert kept.image.sha256 == image.sha256
 
 
@@ -223,5 +230,7 @@ def test_pictures_sent_inline_are_kept_like_others(fal: Emulator, tmp_path: Path
 def test_a_broken_data_uri_is_no_picture(fal: Emulator, tmp_path: Path, uri: str):
     generator = services(fal, tmp_path)
     source = Source(0, uri, None)
-    with pytest.raises(FetchImageFailed):
-        generator.assets.keep([source], "0" * 26, NOON, ends_at=generator.clock() + 5)
+    with pytest.raises(CopyError) as failed:
+        generator.steps.assets.keep([source], "0" * 26, NOON, ends_at=generator.clock() + 5)
+    assert isinstance(failed.value.error, FetchImageFailed)
+    assert not failed.value.may_pass

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fal_image.app import Seams, compose, front
-from fal_image.assets import StorageDoor
 from fal_image.dev.emulator import Emulator
+from fal_image.doors import Door
 from fal_image.errors import DeadlineExceeded, FalFailed, Internal, InvalidInput
 from fal_image.fal.client import Fal
 from fal_image.fal.uploads import hand_over
@@ -53,7 +53,7 @@ def services(directory: Path, fal_url: str | None = None, **bent: Any) -> Routes
 
 
 def with_storage(uploads: Uploads, opener: Callable[[], Any]) -> Uploads:
-    return replace(uploads, assets=replace(uploads.assets, door=StorageDoor(opener)))
+    return replace(uploads, assets=replace(uploads.assets, door=Door(opener)))
 
 
 def readable(uploads: Uploads, *, left_s: float = 10.0, **arguments: object) -> dict[str, object]:

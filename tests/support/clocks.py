@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
+
+def utc_now() -> datetime:
+    """The machine's own clock, for what must really pass."""
+    return datetime.now(timezone.utc)
+
 
 class Time:
     """Seconds on a scale of its own; only sleeping moves it."""

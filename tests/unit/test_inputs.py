@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fal_image.errors import AppError, DatabaseRequired, InvalidInput, InvalidJson
+from fal_image.errors import AppError, InvalidInput, InvalidJson
 from fal_image.inputs import Order, parse_links, parse_object, parse_order
 
 
@@ -95,8 +95,7 @@ def test_max_age_is_whole_seconds(max_age: object):
     [
         ("transforms", {}, InvalidInput),
         ("aiLabel", "visible", InvalidInput),
-        ("webhookUrl", "https://example.com", DatabaseRequired),
-        ("reuse", True, DatabaseRequired),
+        ("reuse", True, InvalidInput),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_and_not_ignored(

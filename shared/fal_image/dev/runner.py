@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -22,8 +21,10 @@ from typing import NoReturn
 
 from .. import app, server
 from ..settings import PREFIX, Settings, load
+from ..uploads import largest_by_type
 from ..web import App
 from .emulator import Emulator
+from .home import kept_secret
 from .platforms import DISGUISES
 
 HOST = "127.0.0.1"
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         emulator_url = None if options.live else _emulator(running)
         settings = load(_environment(os.environ, data, url, emulator_url))
         dressed = _dressed(settings, options.platform)
-        largest = settings.max_image_bytes
+        largest = max(largest_by_type(settings.max_image_bytes).values())
         running.enter_context(server.running(dressed, listener, max_upload_bytes=largest))
         _say(_banner(url, options))
         worked = _first_picture(url, options.once or DEFAULT_PROMPT, data)
@@ -98,8 +99,9 @@ def _environment(
     own = {
         "FAL_IMAGE_PUBLIC_URL": url,
         "FAL_IMAGE_ALLOW_ANONYMOUS": "1",
-        "FAL_IMAGE_SECRET": _secret(data),
+        "FAL_IMAGE_SECRET": kept_secret(data),
         "FAL_IMAGE_STORAGE_URL": (data / "pictures").as_uri(),
+        "FAL_IMAGE_DATABASE_URL": (data / "jobs.db").as_uri().replace("file:", "sqlite:", 1),
         "FAL_IMAGE_LOG_LEVEL": "WARNING",
     }
     if emulator_url is None:
@@ -107,16 +109,6 @@ def _environment(
             _give_up("--live needs FAL_KEY: a key from fal.ai/dashboard/keys")
         return own | {k: v for k, v in environ.items() if k == "FAL_KEY" or k.startswith(PREFIX)}
     return own | {"FAL_KEY": "emulator:no-money", "FAL_IMAGE_EMULATOR_URL": emulator_url}
-
-
-def _secret(data: Path) -> str:
-    """The secret that signs links; kept, so that links outlive a restart."""
-    path = data / "secret"
-    if not path.exists():
-        data.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32), encoding="utf-8")
-    return path.read_text(encoding="utf-8")
 
 
 def _dressed(settings: Settings, platform: str) -> App:
@@ -150,6 +142,9 @@ def _first_picture(url: str, prompt: str, data: Path) -> bool:
         _say(error.read().decode("utf-8", "replace"))
         return False
     print(json.dumps(answer, indent=2, ensure_ascii=False))  # noqa: T201
+    if answer["state"] != "done":
+        _say(f"no picture yet; the job is kept: GET /jobs/{answer['jobId']}")
+        return False
     _say(f"link    {answer['tempFileURL']}")
     file_id = str(answer["fileID"])
     if file_id.startswith("file:///"):

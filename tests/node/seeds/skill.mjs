@@ -133,3 +133,31 @@ export async function uploadAndGenerate(filePath, prompt) {
 
   return fluxImg2Img(uploadedUrl, prompt);
 }
+
+// The handler as it is printed; without Express, which only brings `req` and `res`.
+async function webhook(req, res) {
+  const { request_id, status, payload } = req.body;
+
+  if (status === "OK") {
+    const images = payload.images;
+    console.log(`Request ${request_id} completed with ${images.length} images`);
+
+    // Download and store images
+    for (const image of images) {
+      const response = await fetch(image.url);
+      const buffer = Buffer.from(await response.arrayBuffer());
+      await fs.promises.writeFile(`output-${request_id}.png`, buffer);
+    }
+  } else {
+    console.error(`Request ${request_id} failed:`, payload);
+  }
+
+  res.sendStatus(200);
+}
+
+export async function webhookIn(folder, body) {
+  process.chdir(folder);
+  const statuses = [];
+  await webhook({ body }, { sendStatus: (status) => statuses.push(status) });
+  return statuses;
+}

@@ -1,0 +1,122 @@
+"""Copying a job's pictures once fal has made them, and what follows if that fails.
+
+Refuses to know how fal was waited for, and who else may be at it: the lease is somebody's already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..assets import Assets, CopyError, Kept
+from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
+from ..fal import outputs
+from ..fal.client import Fal, OutOfTime
+from ..jobs import Fault, Image, Job, JobWarning, Outcome, Source, states
+from ..jobs import events as happen
+from ..jobs.documents import INLINE
+from ..ledger import Ledger
+from . import outcomes
+from .orders import actual_usd_micro
+from .records import Records
+from .turns import Turn, milliseconds
+
+COPY_FOR = timedelta(hours=24)  # fal keeps pictures for days; a storage that is down comes back
+COPY_AGAIN = timedelta(seconds=30)  # doubled with each try
+
+
+@dataclass(frozen=True)
+class Copies:
+    """`is_durable` says that somebody can come back and try again."""
+
+    fal: Fal
+    assets: Assets
+    records: Records
+    ledger: Ledger
+    now: Callable[[], datetime]
+    is_durable: bool
+
+    def copy(self, job: Job, turn: Turn) -> Job:
+        """Copy the pictures of a job that is `storing` under this turn's lease."""
+        outcome = job.outcome or Outcome("ok")
+        actual = actual_usd_micro(job.model, outcome.billable_units)
+        try:
+            kept = self._kept(job, outcome, turn)
+        except CopyError as error:
+            return self._not_copied(job, error, actual)
+        self.ledger.settle(job.job_id, job.reservations, actual)
+        images, now = tuple(one.image for one in kept), self.now()
+        total = {"total": milliseconds((now - job.created_at).total_seconds())}
+        timings = outcome.timings_ms | _copy_timings(kept) | total
+        warnings = _warnings(outcome, images)
+        return self.records.apply(
+            job, happen.Stored(now, turn.owner, images, warnings, timings, actual)
+        )
+
+    def _kept(self, job: Job, outcome: Outcome, turn: Turn) -> list[Kept]:
+        sources = self._sources(job, outcome, turn)
+        if sources is None:
+            return []
+        if not sources:
+            raise CopyError(NoImageReturned("fal finished without a picture"), may_pass=False)
+        return self.assets.keep(
+            sources,
+            job.job_id,
+            job.created_at,
+            ends_at=turn.answer_by,
+            max_age_s=job.max_age_s,
+            on_image=lambda image: turn.listener("image", image.to_json()),
+        )
+
+    def _sources(self, job: Job, outcome: Outcome, turn: Turn) -> tuple[Source, ...] | None:
+        """Where the pictures are. Those that came inside the output are read again."""
+        if not any(source.url == INLINE for source in outcome.sources or ()):
+            return outcome.sources
+        request_id = job.fal_request_id or ""
+        try:
+            result = self.fal.result(job.model, request_id, ends_at=turn.answer_by)
+        except OutOfTime:
+            raise CopyError(DeadlineExceeded("fal did not answer in time"), may_pass=True) from None
+        except AppError as error:
+            raise CopyError(error, may_pass=isinstance(error, FalAuthFailed)) from None
+        return outputs.sources(result.payload)
+
+    def _not_copied(self, job: Job, error: CopyError, actual: int | None) -> Job:
+        """Try again later, for as long as it makes sense; fal's own addresses are kept."""
+        sources = job.outcome.sources if job.outcome else None
+        problem = error.error.adding(falRequestId=job.fal_request_id)
+        if sources:
+            problem.adding(sourceUrls=outcomes.urls(sources))
+        fault, now, owner = Fault.of(problem), self.now(), job.lease.owner if job.lease else ""
+        is_early = now < states.begun_at(job) + COPY_FOR
+        if error.may_pass and self.is_durable and is_early:
+            pause = COPY_AGAIN * 2 ** min(job.copy_tries, 10)
+            if isinstance(problem, DeadlineExceeded):
+                pause = timedelta()
+            return self.records.apply(job, happen.CopyPaused(now, owner, fault, now + pause))
+        self.ledger.settle(job.job_id, job.reservations, actual)
+        return self.records.apply(job, happen.CopyFailed(now, owner, fault, actual))
+
+
+def _warnings(outcome: Outcome, images: tuple[Image, ...]) -> tuple[JobWarning, ...]:
+    if outcome.sources is None:
+        text = "The output names no pictures; see `output`."
+        if outcome.output is None:
+            text = "The output names no pictures and is too large to be kept: read it from fal."
+        return (JobWarning("not_pictures", text),)
+    flagged = [str(image.index) for image in images if image.nsfw]
+    if not flagged:
+        return ()
+    text = f"fal's safety checker flagged image {', '.join(flagged)}; it may be black."
+    return (JobWarning("flagged", text),)
+
+
+def _copy_timings(kept: list[Kept]) -> dict[str, int]:
+    """The slowest of each half: the pictures are copied side by side."""
+    if not kept:
+        return {}
+    return {
+        "fetch": max(one.fetch_ms for one in kept),
+        "store": max(one.store_ms for one in kept),
+    }

@@ -1,0 +1,103 @@
+"""The documents of jobs: read, made once, and changed by one event at a time.
+
+A change is a compare-and-set. Who loses it reads the document again and applies the event to what
+is there now, because an event that came too late changes nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ..database.base import MAX_MANY, Database, Document
+from ..errors import BodyTooLarge, NotFound
+from ..jobs import Job
+from ..jobs.documents import from_document, to_document
+from ..jobs.events import Event
+from ..jobs.states import due_at, transition
+from ..ledger import database_answers
+
+PREFIX = "job:"
+
+
+@dataclass(frozen=True)
+class Records:
+    """`retention` is how long the document of a job that is over is kept."""
+
+    database: Callable[[], Database]
+    now: Callable[[], datetime]
+    retention: timedelta
+
+    def create(self, job: Job) -> Job | None:
+        """Keep a new job; None, and nothing changed, if its id is taken. Raises
+        DatabaseUnavailable, BodyTooLarge."""
+        try:
+            with database_answers():
+                made = self.database().create(
+                    PREFIX + job.job_id, to_document(job), due_at=due_at(job)
+                )
+        except ValueError as error:
+            raise BodyTooLarge(
+                "the input is too long to be kept",
+                hint="Send pictures as file ids or URLs, and a shorter prompt.",
+            ) from error
+        return replace(job, version=1) if made else None
+
+    def find(self, job_id: str) -> Job | None:
+        """The job, None if there is none or its time is over. Raises DatabaseUnavailable."""
+        with database_answers():
+            found = self.database().get(PREFIX + job_id)
+        return self._job(found) if found else None
+
+    def load(self, job_id: str) -> Job:
+        """The job. Raises NotFound, DatabaseUnavailable."""
+        job = self.find(job_id)
+        if job is None:
+            raise NotFound("no such job")
+        return job
+
+    def find_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those of these jobs that are there, in the order asked. Raises DatabaseUnavailable."""
+        jobs: list[Job] = []
+        for start in range(0, len(job_ids), MAX_MANY):
+            wanted = [PREFIX + job_id for job_id in job_ids[start : start + MAX_MANY]]
+            with database_answers():
+                found = self.database().get_many(wanted)
+            jobs += [job for one in found if (job := self._job(one)) is not None]
+        return jobs
+
+    def apply(self, job: Job, *events: Event) -> Job:
+        """The job after the events, as it is kept. Nothing is written if they change nothing.
+
+        Raises DatabaseUnavailable, and NotFound for a job that is gone; safe to repeat.
+        """
+        while True:
+            changed = self.attempt(job, *events)
+            if changed is not None:
+                return changed
+            job = self.load(job.job_id)
+
+    def attempt(self, job: Job, *events: Event) -> Job | None:
+        """Like `apply`, but None if somebody else has changed the job since it was read."""
+        changed = job
+        for event in events:
+            changed = transition(changed, event)
+        if changed is job:
+            return job
+        due = due_at(changed)
+        with database_answers():
+            written = self.database().replace_if(
+                PREFIX + job.job_id,
+                job.version,
+                to_document(changed),
+                due_at=due,
+                expires_at=None if due or not changed.is_over else self.now() + self.retention,
+            )
+        return replace(changed, version=job.version + 1) if written else None
+
+    def _job(self, document: Document) -> Job | None:
+        """A database may keep what has expired a little longer; nobody gets to see it."""
+        if document.expires_at is not None and document.expires_at <= self.now():
+            return None
+        return from_document(document.id.removeprefix(PREFIX), document.version, document.body)

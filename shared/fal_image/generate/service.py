@@ -1,0 +1,268 @@
+"""The main job: an order becomes a paid request at fal, stored pictures and a finished Job.
+
+Everything that can be refused is refused before money is spent. The job's document exists before
+the submit; with a database it outlives the request, and every driver goes on with it. Refuses to
+know HTTP and how callers prove who they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ..database.memory import MemoryDatabase
+from ..errors import (
+    AppError,
+    DatabaseRequired,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    IdempotencyConflict,
+    JobFinished,
+    NotFound,
+    Unauthorized,
+)
+from ..fal.webhooks import Delivery
+from ..inputs import Order
+from ..jobs import ID, Cost, Job, JobWarning, Notice, State, derived_id, new_job_id
+from ..jobs.documents import abbreviated, input_sha256
+from ..jobs.events import CancelAsked
+from ..ledger import Ledger
+from ..wire import Clock
+from . import outcomes
+from .orders import Orders, estimate_usd_micro
+from .steps import CANCEL_TIME_S, Steps
+from .turns import LEASE_AFTER_S, SUBMIT_LEASE_S, Turn
+
+MIN_TIME_S = 1.0  # with less left, nothing is sent to fal
+NO_CALLER = "owner"  # the command line acts for the owner
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a caller wants an order to be carried out.
+
+    With a `job_id` the order is one intent: it is paid once, however often it comes. `public_url`
+    is where fal reaches us. Who `waits` does so until `wait_by` on the clock, or the turn is over.
+    """
+
+    caller: str | None = None
+    job_id: str | None = None
+    notice_url: str | None = None
+    public_url: str | None = None
+    waits: bool = True
+    wait_by: float = math.inf
+    batch_id: str | None = None
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    orders: Orders
+    steps: Steps
+    clock: Clock
+    now: Callable[[], datetime]
+    randomness: Callable[[int], bytes]
+
+    def checked(self, order: Order) -> Order:
+        """The order as it will be sent, but for its input pictures. Raises before any money."""
+        return self.orders.checked(order)
+
+    def generate(self, order: Order, turn: Turn, wish: Wish = Wish()) -> Job:
+        """Pay fal for one job and, if the wish is to wait, store its pictures.
+
+        With a database the job may still be open when the answer is due; it then goes on. Without,
+        the job is done, or the error says what was paid for and where it still is. Raises
+        AppError; it says `retryable` only if nothing can have been paid.
+        """
+        order = self.checked(order)
+        waiting = replace(turn, answer_by=min(turn.answer_by, wish.wait_by))
+        if not self.steps.is_durable:
+            return self._at_once(order, waiting, wish)
+        job = self.start(order, turn, wish)
+        if wish.waits:
+            with suppress(DatabaseUnavailable):  # fal has the job: no reason to send it again
+                job = self.steps.wait(job, waiting)
+        return self.presented(job)
+
+    def start(self, order: Order, turn: Turn, wish: Wish) -> Job:
+        """Submit a checked order, or find the job that it already is. See `generate`."""
+        self.steps.assets.warm()
+        existing = self._existing(order, wish)
+        if existing is not None:
+            return existing
+        arguments = self.steps.uploads.readable(
+            order.arguments, wish.caller, ends_at=turn.answer_by
+        )
+        self._refuse_too_late(turn)
+        job, is_new = self._created(order, wish, "submitting", turn)
+        return self.steps.submit(job, arguments, turn) if is_new else job
+
+    def queue(self, order: Order, wish: Wish) -> Job:
+        """Keep a job that somebody else begins: its document is `new`. See `generate`."""
+        return self._created(order, wish, "new", None)[0]
+
+    def poll(self, job_id: str, caller: str | None, turn: Turn) -> Job:
+        """A caller's own job, after doing whatever can be done for it now. Raises NotFound."""
+        job = self._own(job_id, caller)
+        return self.presented(self.steps.advance(job, turn))
+
+    def find(self, job_id: str, caller: str | None) -> Job:
+        """A caller's own job as it is. Raises NotFound."""
+        return self.presented(self._own(job_id, caller))
+
+    def cancel(self, job_id: str, caller: str | None, turn: Turn) -> Job:
+        """Ask fal to drop a job; what becomes of it is for fal to say.
+
+        Raises NotFound, and JobFinished once its pictures are there or on their way.
+        """
+        job = self._own(job_id, caller)
+        if job.state in ("storing", "done", "failed", "cancelled") or job.outcome is not None:
+            raise JobFinished(f"the job is {job.state}")
+        job = self.steps.records.apply(job, CancelAsked(self.now()))
+        return self.presented(self.steps.advance(job, turn))
+
+    def hear(self, job_id: str, delivery: Delivery, turn: Turn) -> Job:
+        """Write down what a webhook says, before anything else is done about it.
+
+        Raises NotFound, Unauthorized if it speaks of another request, DatabaseUnavailable.
+        """
+        job = self.steps.records.load(job_id)
+        if job.fal_request_id not in (None, delivery.request_id):
+            raise Unauthorized("the webhook is of another request")
+        outcome = outcomes.of_delivery(delivery, job.model)
+        return self.steps.note(job, delivery.request_id, outcome, turn)
+
+    def presented(self, job: Job) -> Job:
+        """The job with links to its pictures, and a warning where there is none."""
+        images = self.steps.assets.signed(job.images, job.max_age_s)
+        unsigned = [str(image.index) for image in images if image.url is None]
+        if not unsigned:
+            return replace(job, images=images)
+        text = f"No link could be signed for image {', '.join(unsigned)}; ask POST /links later."
+        warning = JobWarning("link_failed", text)
+        return replace(job, images=images, warnings=(warning, *job.warnings))
+
+    def intended_id(self, secrets: tuple[str, ...], *intent: str) -> str:
+        """The id of the job that an intent leads to. While secrets rotate, the job may have been
+        made under the older one. Raises DatabaseRequired, DatabaseUnavailable."""
+        if not self.steps.is_durable:
+            raise DatabaseRequired("Idempotency-Key needs a database")
+        ids = [derived_id(secret, *intent) for secret in secrets]
+        known = self.steps.records.find_many(ids[1:]) if len(ids) > 1 else []
+        return known[0].job_id if known else ids[0]
+
+    def _at_once(self, order: Order, turn: Turn, wish: Wish) -> Job:
+        """Without a database the job lives as long as this call, so its failure is an error."""
+        memory = MemoryDatabase()
+        steps = replace(
+            self.steps,
+            records=replace(self.steps.records, database=lambda: memory),
+            ledger=Ledger(lambda: memory, None, self.now),
+        )
+        own = replace(self, steps=steps)
+        job = own.start(order, turn, wish)
+        try:
+            job = steps.wait(job, turn)
+        except KeyboardInterrupt:
+            steps.fal.cancel(
+                job.model, job.fal_request_id or "", ends_at=self.clock() + CANCEL_TIME_S
+            )
+            raise
+        if job.fault is not None and job.is_over:
+            raise job.fault.error()
+        if job.state != "done":
+            raise own._out_of_time(job)
+        return own.presented(job)
+
+    def _out_of_time(self, job: Job) -> DeadlineExceeded:
+        """Nobody could fetch the result later: cancel, unless fal was faster."""
+        error = DeadlineExceeded("fal was still working when the time for the answer ran out")
+        outcome = self.steps.withdraw(job)
+        if outcome is not None:
+            error.adding(sourceUrls=outcomes.urls(outcome.sources))
+        return error.adding(falRequestId=job.fal_request_id)
+
+    def _refuse_too_late(self, turn: Turn) -> None:
+        """A job that is kept need not be waited for, but its submit must fit into the lease."""
+        now = self.clock()
+        if self.steps.is_durable:
+            is_late = now >= turn.answer_by or turn.ends_at - now + LEASE_AFTER_S < SUBMIT_LEASE_S
+        else:
+            is_late = turn.answer_by - now < MIN_TIME_S
+        if is_late:
+            raise DeadlineExceeded(
+                "too little time is left to ask fal",
+                hint="Nothing was sent to fal: allow the request more time and send it again.",
+                retryable=True,
+            )
+
+    def _existing(self, order: Order, wish: Wish) -> Job | None:
+        if wish.job_id is None or wish.batch_id is not None:
+            return None  # a row of a batch finds its job by creating it
+        job = self.steps.records.find(wish.job_id)
+        return self._same(job, order, wish) if job else None
+
+    def _same(self, job: Job, order: Order, wish: Wish) -> Job:
+        if job.input_sha256 != _fingerprint(order, wish):
+            raise IdempotencyConflict("the Idempotency-Key was used for another request")
+        return job
+
+    def _created(
+        self, order: Order, wish: Wish, state: State, turn: Turn | None
+    ) -> tuple[Job, bool]:
+        """A new job and True, or the one that a twin made first and False."""
+        now = self.now()
+        job_id = wish.job_id or new_job_id(now, self.randomness(16))
+        estimate = estimate_usd_micro(order)
+        caller = wish.caller or NO_CALLER
+        reservations = self.steps.ledger.reserve(caller, job_id, estimate)
+        job = Job(
+            job_id=job_id,
+            model=order.model,
+            created_at=now,
+            updated_at=now,
+            arguments=abbreviated(order.arguments),
+            caller=wish.caller,
+            state=state,
+            begun_at=now if turn else None,
+            lease=turn.lease(self.clock, now) if turn else None,
+            cost=Cost(estimate_usd_micro=estimate),
+            reservations=reservations,
+            input_sha256=_fingerprint(order, wish),
+            max_age_s=order.max_age_s,
+            public_url=wish.public_url,
+            notice=Notice(wish.notice_url) if wish.notice_url else None,
+            batch_id=wish.batch_id,
+            row=wish.row,
+        )
+        created = self.steps.records.create(job)
+        if created is not None:
+            return created, True
+        twin = self.steps.records.load(job_id)
+        if twin.settled:  # what was just taken under its id is nobody's
+            self.steps.ledger.settle(job_id, reservations, 0)
+        return self._same(twin, order, wish), False
+
+    def _own(self, job_id: str, caller: str | None) -> Job:
+        if not self.steps.is_durable:
+            raise DatabaseRequired("jobs are kept in a database only")
+        if not ID.fullmatch(job_id):
+            raise NotFound("no such job")
+        job = self.steps.records.load(job_id)
+        if job.caller != caller:
+            raise NotFound("no such job")
+        return job
+
+
+def _fingerprint(order: Order, wish: Wish) -> str:
+    return input_sha256(order.model, order.arguments, wish.notice_url)
+
+
+def failure_of(job: Job) -> AppError | None:
+    """The error that a job ended with, for whoever waited for its pictures."""
+    if job.state != "failed" or job.fault is None:
+        return None
+    return job.fault.error().adding(jobId=job.job_id)

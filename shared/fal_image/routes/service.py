@@ -1,0 +1,117 @@
+"""All routes in one table, and the few that belong to nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from .. import __version__
+from ..assets import Assets
+from ..batches import Batches
+from ..drivers import Drivers
+from ..errors import DatabaseUnavailable
+from ..fal import catalog
+from ..fal.webhooks import Verifier
+from ..generate import Generator, is_allowed
+from ..notices import Notices
+from ..settings import Settings
+from ..uploads import Uploads
+from ..web import Request, Response, json_response
+from ..wire import Clock
+from .batches import BatchRoutes
+from .files import FileRoutes
+from .jobs import JobRoutes
+from .table import Call, Route, Variables
+from .vendors import VendorRoutes
+
+
+@dataclass(frozen=True)
+class Routes:
+    settings: Settings
+    generator: Generator
+    assets: Assets
+    uploads: Uploads
+    batches: Batches
+    drivers: Drivers
+    notices: Notices
+    verifier: Verifier
+    variables: Variables
+    new_owner: Callable[[], str]
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None] = time.sleep
+    clock: Clock = time.monotonic
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def table(self) -> tuple[Route, ...]:
+        jobs = JobRoutes(
+            self.settings,
+            self.generator,
+            self.drivers,
+            self.notices,
+            self.clock,
+            self.sleep,
+            self.new_owner,
+            self.aliases,
+        )
+        files = FileRoutes(
+            self.assets,
+            self.uploads,
+            lambda: self.now().timestamp(),
+            self.settings.max_image_bytes,
+        )
+        batches = BatchRoutes(self.settings, self.batches, self.clock, self.new_owner)
+        return (
+            *jobs.table(),
+            *batches.table(),
+            *files.table(),
+            *self._vendors.table(),
+            Route("GET", "/models", "ticket", self.models),
+            Route("GET", "/health", "open", self.health),
+        )
+
+    def unasked(self, request: Request, note: Callable[..., None]) -> Response:
+        """Answer an event that no caller sent: a timer's or a queue's."""
+        if request.platform.name == "queue":
+            return self._vendors.message(request, note)
+        return self._vendors.timer(request, note)
+
+    def models(self, call: Call) -> Response:
+        allowed = [
+            model
+            for model in catalog.models().values()
+            if is_allowed(model.id, self.settings.models)
+        ]
+        answer = {
+            "globs": list(self.settings.models),
+            "defaultModel": self.settings.default_model,
+            "aliases": dict(self.aliases),
+            "models": [msgspec.to_builtins(model) for model in allowed],
+        }
+        return json_response(200, answer)
+
+    def health(self, call: Call) -> Response:
+        """Alive, and whether what keeps jobs going is alive too; fal is not asked."""
+        status = "misconfigured" if self.settings.problems else "ok"
+        answer: dict[str, object] = {"status": status, "version": __version__}
+        if self.settings.database_url is not None and not self.settings.problems:
+            answer["lastSweep"] = self._last_sweep(answer)
+        return json_response(200, answer, ("cache-control", "no-store"))
+
+    def _last_sweep(self, answer: dict[str, object]) -> dict[str, object] | None:
+        try:
+            last = self.drivers.last_sweep()
+        except DatabaseUnavailable:
+            answer["status"] = "database_unavailable"
+            return None
+        if last is None:
+            return None
+        age = self.now() - datetime.fromisoformat(str(last["endedAt"]).replace("Z", "+00:00"))
+        return last | {"ageS": round(age.total_seconds())}
+
+    @property
+    def _vendors(self) -> VendorRoutes:
+        return VendorRoutes(self.settings, self.drivers, self.verifier, self.clock, self.new_owner)

@@ -1,0 +1,86 @@
+"""What a route is, and one request at it. Refuses to know what any route does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import UnsupportedMediaType
+from ..inputs import parse_object
+from ..web import Platform, Request, Response
+
+KEPT_BACK_S = 2.0  # for copying the answer out, before the platform or its gateway hangs up
+
+# "fal" and "signed" show in the address who they are.
+Who = Literal["open", "ticket", "key", "signed", "fal"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request at its route: who asks, what the path says, when the request came in."""
+
+    request: Request
+    caller: str | None
+    params: Mapping[str, str]
+    started_at: float
+    note: Callable[..., None]  # adds facts to the request's log line
+
+    def json(self) -> dict[str, object]:
+        """The body as a JSON object. Raises InvalidJson, UnsupportedMediaType."""
+        content_type = self.request.headers.get("content-type")
+        media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise UnsupportedMediaType(f"the body is declared as {media_type[:100]}, not JSON")
+        return parse_object(self.request.body)
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    pattern: str
+    who: Who
+    handle: Callable[[Call], Response]
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The path's parameters, None if it is another route's. `{name*}` takes the rest."""
+        wanted, given = self.pattern.split("/"), path.split("/")
+        params: dict[str, str] = {}
+        for place, part in enumerate(wanted):
+            if part.endswith("*}"):
+                params[part[1:-2]] = "/".join(given[place:])
+                return params if params[part[1:-2]] else None
+            if place >= len(given):
+                return None
+            if part.startswith("{"):
+                params[part[1:-1]] = given[place]
+            elif part != given[place]:
+                return None
+        return params if len(wanted) == len(given) else None
+
+
+@dataclass
+class Variables:
+    """The process's environment, and over it what the invocation that is being answered brings.
+
+    One plain place is enough, and its copy threads need no hand-over: an instance of an event
+    function answers one invocation at a time, and a server with many threads has no variables but
+    the process's own. A thread that outlives its invocation reads the next one's credentials,
+    which are as good and live longer.
+    """
+
+    process: Mapping[str, str] = field(repr=False)
+    invocation: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def current(self) -> Mapping[str, str]:
+        return {**self.process, **self.invocation}
+
+
+def answer_by(platform: Platform, started_at: float, max_wait_s: float) -> float:
+    """When the answer must be ready, on the monotonic clock: before anybody in front hangs up."""
+    limits = [started_at + max_wait_s]
+    if platform.ends_at is not None:
+        limits.append(platform.ends_at - KEPT_BACK_S)
+    if platform.gateway_s is not None:
+        limits.append(started_at + platform.gateway_s - KEPT_BACK_S)
+    return min(limits)
