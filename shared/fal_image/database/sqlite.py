@@ -23,6 +23,7 @@ from typing import Any
 from .base import DatabaseError, Document, check_body, check_id, check_marks
 
 BUSY_S = 10.0  # how long a write waits for those of other processes
+CACHE_KB = 256  # of each connection, and every thread has one: SQLite would take 2 MB
 LOOK_AGAIN_S = 0.001  # a write takes about as long
 
 _APPLICATION_ID = 0x66616C69  # "fali", so that no other program's file is taken for ours
@@ -110,7 +111,8 @@ class SqliteDatabase:
         self._writer: sqlite3.Connection | None = None
         self._idle: list[sqlite3.Connection] = []
         self._connections: list[sqlite3.Connection] = []
-        weakref.finalize(self, _close, self._connections)
+        closing = weakref.finalize(self, _close, self._connections)
+        closing.atexit = False  # a thread that still works would find its connection gone
 
     def create(
         self,
@@ -241,6 +243,7 @@ def _make_file(path: Path) -> None:
 def _prepare(connection: sqlite3.Connection, busy_s: float) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
     if not _is_empty(connection):
         return
     (mode,) = _when_free(connection, "PRAGMA journal_mode = WAL", busy_s).fetchone()
