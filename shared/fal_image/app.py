@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 from . import database, storage
 from .access import Access
@@ -29,6 +30,7 @@ from .errors import (
     NotFound,
 )
 from .events.paths import strip_base_path
+from .extend import NO_HOOKS, After, Before, Hooks, OnImage
 from .fal.client import Fal
 from .fal.webhooks import Verifier
 from .generate import Generator, Orders, Records, Steps
@@ -66,10 +68,17 @@ def build(environ: Mapping[str, str]) -> App:
 
 
 def build_app(
-    settings: Settings, *, environ: Mapping[str, str] = os.environ, seams: Seams = Seams()
+    settings: Settings,
+    *,
+    before: Before | None = None,
+    after: After | None = None,
+    on_image: OnImage | None = None,
+    environ: Mapping[str, str] = os.environ,
+    seams: Seams = Seams(),
 ) -> App:
-    """The app for these settings."""
-    return front(compose(settings, environ=environ, seams=seams))
+    """The app for these settings, with the owner's own code around it: see `docs/extend.md`."""
+    hooks = Hooks(before, after, on_image)
+    return front(compose(settings, environ=environ, seams=seams, hooks=hooks))
 
 
 def front(services: Routes) -> App:
@@ -80,7 +89,13 @@ def front(services: Routes) -> App:
     return _Front(settings, access, services.table(), services)
 
 
-def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Seams()) -> Routes:
+def compose(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str],
+    seams: Seams = Seams(),
+    hooks: Hooks = NO_HOOKS,
+) -> Routes:
     """The services behind the routes, wired together; `environ` holds vendors' credentials."""
     problems = list(settings.problems)
     variables = Variables(environ)
@@ -91,6 +106,9 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         clock=seams.clock,
     )
     open_storage, prefix = _storage(settings, variables, wire, seams, problems)
+    opened = _database_call(_database(settings, variables, wire, seams, problems))
+    records = Records(opened, seams.now, timedelta(days=settings.job_retention_days))
+    is_durable = settings.database_url is not None
     assets = Assets(
         wire=wire,
         door=Door(open_storage),
@@ -100,6 +118,9 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         link_base_url=settings.link_base_url,
         clock=seams.clock,
         sleep=seams.sleep,
+        is_held_back=partial(records.is_held_back, is_judged=hooks.on_image is not None)
+        if is_durable
+        else _never,
     )
     fal = Fal(wire, settings.fal_key, seams.clock, seams.sleep)
     uploads = Uploads(
@@ -109,21 +130,21 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         now=seams.now,
         randomness=seams.randomness,
     )
-    opened = _database_call(_database(settings, variables, wire, seams, problems))
     notices = Notices(wire, settings.secrets, settings.webhook_hosts, seams.now)
     steps = Steps(
         fal=fal,
         assets=assets,
         uploads=uploads,
-        records=Records(opened, seams.now, timedelta(days=settings.job_retention_days)),
+        records=records,
         ledger=Ledger(opened, settings.daily_budget_usd_micro, seams.now),
         notices=notices,
         secrets=settings.secrets,
         clock=seams.clock,
         now=seams.now,
         sleep=seams.sleep,
-        is_durable=settings.database_url is not None,
+        is_durable=is_durable,
         accepts_loopback=settings.emulator_url is not None,
+        hooks=hooks,
     )
     generator = Generator(
         orders=Orders(settings.models, settings.fal_key),
@@ -160,6 +181,7 @@ def compose(settings: Settings, *, environ: Mapping[str, str], seams: Seams = Se
         sleep=seams.sleep,
         clock=seams.clock,
         aliases=dict(settings.model_aliases),
+        hooks=hooks,
     )
 
 
@@ -271,6 +293,11 @@ def _local_problems(settings: Settings, environ: Mapping[str, str]) -> list[str]
     return []
 
 
+def _never(job_id: str, index: int, caller: str | None) -> bool:
+    """Nothing is kept of whose pictures they are."""
+    return False
+
+
 def _no_database() -> Database:
     raise ValueError("no database is configured")
 
@@ -300,17 +327,7 @@ class _Front:
         self.services.variables.invocation = request.platform.environment
         request_id = request.platform.request_id
         facts: dict[str, object] = {"requestId": request_id, "route": None, "caller": None}
-        try:
-            response = self._answer(request, started_at, facts)
-        except AppError as error:
-            facts["error"] = error.code
-            if not isinstance(error, (FalFailed, FalRejected)):  # fal's words may quote the prompt
-                facts["detail"] = error.detail
-            facts |= {name: error.extensions[name] for name in _LOGGED if name in error.extensions}
-            response = problem_response(error, request_id)
-        except Exception:
-            logger.exception("unexpected", extra={"fields": facts})
-            response = problem_response(Internal("something broke inside"), request_id)
+        response = _as_answer(lambda: self._answer(request, started_at, facts), request_id, facts)
         took_ms = round((clock() - started_at) * 1000)
         facts |= {"status": response.status, "totalMs": took_ms}
         logger.info("request", extra={"fields": facts})
@@ -329,11 +346,29 @@ class _Front:
         route, params = self._route(request.method, path, facts)
         if route is None:
             return self.access.preflight(request, str(params["methods"]))
+        call = Call(request, None, params, started_at, facts.update)
+        if route.who in ("ticket", "key"):
+            return self._of_caller(route, call, facts)
         if self.settings.problems and route.pattern != "/health":
             raise Misconfigured("; ".join(self.settings.problems))
-        caller = self.access.identify(request) if route.who in ("ticket", "key") else None
-        facts["caller"] = caller
-        return route.handle(Call(request, caller, params, started_at, facts.update))
+        return route.handle(call)
+
+    def _of_caller(self, route: Route, call: Call, facts: dict[str, object]) -> Response:
+        """A caller's request, with the owner's own code before and after its route."""
+        request, hooks = call.request, self.services.hooks
+        caller: str | None = None
+
+        def answer() -> Response:
+            nonlocal caller
+            if self.settings.problems:
+                raise Misconfigured("; ".join(self.settings.problems))
+            caller = self.access.identify(request)
+            facts["caller"] = caller
+            instead = hooks.instead(request, caller)
+            return instead or route.handle(replace(call, caller=caller))
+
+        response = _as_answer(answer, request.platform.request_id, facts)
+        return hooks.final(request, response, caller)
 
     def _unasked(self, request: Request, facts: dict[str, object]) -> Response:
         """Do what an event wants that no caller sent. Raises Misconfigured."""
@@ -363,6 +398,21 @@ class _Front:
         raise MethodNotAllowed(
             f"{method[:20]} is not a method of {path[:200]}", headers=(("allow", methods),)
         )
+
+
+def _as_answer(act: Callable[[], Response], request_id: str, facts: dict[str, object]) -> Response:
+    """What `act` answers, its errors as answers too; `facts` gets what the log should say."""
+    try:
+        return act()
+    except AppError as error:
+        facts["error"] = error.code
+        if not isinstance(error, (FalFailed, FalRejected)):  # fal's words may quote the prompt
+            facts["detail"] = error.detail
+        facts |= {name: error.extensions[name] for name in _LOGGED if name in error.extensions}
+        return problem_response(error, request_id)
+    except Exception:
+        logger.exception("unexpected", extra={"fields": facts})
+        return problem_response(Internal("something broke inside"), request_id)
 
 
 # What of an error's facts helps to find it again; never what a caller sent.

@@ -64,6 +64,9 @@ class Kept:
 
 @dataclass(frozen=True)
 class Assets:
+    """`is_held_back` says of a job's id, a picture's index and a caller that this caller may not
+    have the picture by its file id."""
+
     wire: Wire
     door: Door[ObjectStorage]
     prefix: str
@@ -72,6 +75,7 @@ class Assets:
     link_base_url: str | None = None
     clock: Clock = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    is_held_back: Callable[[str, int, str | None], bool] = lambda job_id, index, caller: False
 
     def warm(self) -> None:
         """Start opening the storage; call it before the submit."""
@@ -85,7 +89,6 @@ class Assets:
         *,
         ends_at: float,
         max_age_s: int | None = None,
-        on_image: Callable[[Image], None] = lambda image: None,
     ) -> list[Kept]:
         """Copy all pictures of a job into the storage and sign links to them. Safe to repeat.
 
@@ -103,7 +106,6 @@ class Assets:
             for copy in copies:  # to the last one: each picture that arrives is one kept
                 try:
                     kept.append(self._in_time(copy, ends_at))
-                    on_image(kept[-1].image)
                 except CopyError as error:
                     failed.append(error)
             if failed:
@@ -114,8 +116,9 @@ class Assets:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def signed(self, images: tuple[Image, ...], max_age_s: int | None) -> tuple[Image, ...]:
-        """The images with links; those that have one keep it, what cannot be signed has none."""
-        unsigned = [image for image in images if image.url is None]
+        """The images with links; those that have one keep it, what is withheld or cannot be signed
+        has none."""
+        unsigned = [image for image in images if image.url is None and not image.withheld]
         if not unsigned:
             return images
         with ThreadPoolExecutor(min(len(unsigned), MAX_PARALLEL)) as pool:
@@ -133,16 +136,18 @@ class Assets:
         file_ids: Sequence[str],
         max_age_s: int | None = None,
         *,
+        caller: str | None = None,
         is_upload: Callable[[str], bool] = lambda key: False,
     ) -> list[Link | AppError]:
-        """A fresh link for each id, or why there is none: NotFound for whatever is not ours.
+        """A fresh link for each id, or why there is none: NotFound for whatever is not ours, or not
+        the caller's.
 
         `is_upload` says of a key whether it is one of the asking caller's uploads.
         """
 
         def one(file_id: str) -> Link | AppError:
             try:
-                return self._link_of(file_id, max_age_s, is_upload)
+                return self._link_of(file_id, max_age_s, caller, is_upload)
             except AppError as error:
                 return error
 
@@ -150,12 +155,17 @@ class Assets:
             return list(pool.map(one, file_ids))
 
     def _link_of(
-        self, file_id: str, max_age_s: int | None, is_upload: Callable[[str], bool]
+        self,
+        file_id: str,
+        max_age_s: int | None,
+        caller: str | None,
+        is_upload: Callable[[str], bool],
     ) -> Link:
         with storage_answers():
             storage = self.door.get()
             key = storage.key(file_id)
             if has_our_shape(key, self.prefix):
+                self.refuse_held_back(key, caller)
                 storage.head(key)
             elif is_upload(key):
                 with storage.open(key):  # its head lacks the SHA-256 that ours have
@@ -163,6 +173,14 @@ class Assets:
             else:
                 raise NotFound(NOT_HERE)
             return self.link_to(storage, key, max_age_s)
+
+    def refuse_held_back(self, key: str, caller: str | None) -> None:
+        """Raises NotFound for a picture of ours that this caller may not have, DatabaseUnavailable
+        if nobody can say so."""
+        stem = key.rpartition("/")[2].partition(".")[0]
+        job_id, _, index = stem.partition("-")
+        if self.is_held_back(job_id, int(index), caller):
+            raise NotFound(NOT_HERE)
 
     def _keep_one(self, source: Source, stem: str, ends_at: float, max_age_s: int | None) -> Kept:
         began = self.clock()

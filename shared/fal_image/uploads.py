@@ -111,7 +111,7 @@ class Uploads:
         Every such file is read first, and every data URI: it must be a whole picture. Other URLs
         pass untouched, for only fal fetches them. Nothing is paid. Raises NotFound for what is not
         a file of `caller` or a stored picture, InvalidInput for what is no picture, FalFailed,
-        DeadlineExceeded and Internal, all retryable.
+        DeadlineExceeded, DatabaseUnavailable and Internal, all retryable.
         """
         wanted = {text: name for name, text in _texts(arguments) if not _is_url(text)}
         if not wanted:
@@ -168,7 +168,9 @@ class Uploads:
             key = storage.key(file_id)
             if is_jsonl(key):
                 raise field_error(name, "is a file of rows, not a picture")
-            if not has_our_shape(key, self.assets.prefix) and not self.is_of(key, caller):
+            if has_our_shape(key, self.assets.prefix):
+                self.assets.refuse_held_back(key, caller)
+            elif not self.is_of(key, caller):
                 raise NotFound("neither a stored picture nor an upload of this caller")
             with storage.open(key) as chunks:
                 for chunk in chunks:

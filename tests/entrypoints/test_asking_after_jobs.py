@@ -52,6 +52,20 @@ def test_the_older_a_job_the_longer_it_is_left_alone(slow: Emulator, tmp_path: P
     assert one.ask("GET", place).headers["retry-after"] == "5"
 
 
+def test_a_file_id_is_of_use_to_the_caller_of_its_job_alone(fal: Emulator, tmp_path: Path):
+    with serving(fal, tmp_path) as server:
+        file_id = server.generate().json["fileID"]
+        assert server.ask("POST", "/links", {"fileID": file_id}).status == 200
+        stranger = server.ask("POST", "/links", {"fileID": file_id}, key=OTHER_KEY)
+        assert (stranger.status, stranger.json["error"]) == (404, "not_found")
+        edit = {"prompt": "at night", "model": "fal-ai/flux/dev/image-to-image"}
+        submits = len(fal.ledger)
+        taken = server.generate({**edit, "image_url": file_id}, key=OTHER_KEY)
+        assert taken.status in (400, 404), taken.body
+        assert len(fal.ledger) == submits
+        assert server.generate({**edit, "image_url": file_id}).status == 200
+
+
 def test_links_of_a_kept_job_are_made_when_it_is_asked_for(fal: Emulator, tmp_path: Path):
     with serving(fal, tmp_path) as server:
         job_id = server.generate({**CAT, "maxAge": 60}).json["jobId"]

@@ -16,6 +16,7 @@ from fal_image.app import Seams
 from fal_image.database.base import Database
 from fal_image.database.memory import MemoryDatabase
 from fal_image.dev.emulator import Emulator
+from fal_image.extend import NO_HOOKS, Hooks
 from fal_image.generate import Turn
 from fal_image.routes import Routes
 from fal_image.settings import Settings
@@ -50,6 +51,7 @@ class House:
     database: CountingDatabase
     now: Calendar = field(default_factory=Calendar)
     detours: Mapping[str, str] = field(default_factory=dict)
+    hooks: Hooks = NO_HOOKS
     services: Routes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class House:
 
     def another(self) -> Routes:
         seams = Seams(now=self.now, database=self._shared, detours=self.detours)
-        return app.compose(self.settings, environ={}, seams=seams)
+        return app.compose(self.settings, environ={}, seams=seams, hooks=self.hooks)
 
     def _shared(self, opened: Database) -> Database:
         return self.database
@@ -126,6 +128,7 @@ def house(
     directory: Path,
     database: Database | None = None,
     detours: Mapping[str, str] | None = None,
+    hooks: Hooks = NO_HOOKS,
     **settings: Any,
 ) -> Iterator[House]:
     """A house that is open for webhooks; `settings` are more of the owner's."""
@@ -140,7 +143,14 @@ def house(
         "log_level": "ERROR",
     }
     counted = CountingDatabase(database or MemoryDatabase())
-    made = House(fal, directory, Settings(**known | settings), counted, detours=detours or {})
+    made = House(
+        fal,
+        directory,
+        Settings(**known | settings),
+        counted,
+        detours=detours or {},
+        hooks=hooks,
+    )
     with server.running(app.front(made.services), listener):
         yield made
         made.wait_for(made.is_quiet)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from fal_image.app import Seams, build_app
 from fal_image.database.base import Document
 from fal_image.dev.emulator import Emulator
+from fal_image.extend import NO_HOOKS, Hooks
 from fal_image.server import bind, running, url_of
 from fal_image.settings import load
 from fal_image.web import App, Headers, Platform, Request, Response
@@ -64,11 +65,35 @@ def environment(fal: Emulator, directory: Path, **bent: str | None) -> dict[str,
 
 
 def instance(
-    fal: Emulator, directory: Path, *, seams: Seams | None = None, **bent: str | None
+    fal: Emulator,
+    directory: Path,
+    *,
+    seams: Seams | None = None,
+    **bent: str | None,
 ) -> Instance:
     """The app of `environment`, with no socket."""
+    return extended(fal, directory, NO_HOOKS, seams=seams, **bent)
+
+
+def extended(
+    fal: Emulator,
+    directory: Path,
+    hooks: Hooks,
+    *,
+    seams: Seams | None = None,
+    **bent: str | None,
+) -> Instance:
+    """`instance`, with its owner's own code around it."""
     environ = environment(fal, directory, **bent)
-    return Instance(build_app(load(environ), environ=environ, seams=seams or Seams()))
+    app = build_app(
+        load(environ),
+        before=hooks.before,
+        after=hooks.after,
+        on_image=hooks.on_image,
+        environ=environ,
+        seams=seams or Seams(),
+    )
+    return Instance(app)
 
 
 def kept(directory: Path, job_id: str) -> Document:

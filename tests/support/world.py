@@ -19,6 +19,7 @@ from fal_image.app import Seams, compose, front
 from fal_image.database.base import Database
 from fal_image.database.memory import MemoryDatabase
 from fal_image.errors import NotFound
+from fal_image.extend import NO_HOOKS, Hooks
 from fal_image.jobs import Job
 from fal_image.logs import logger
 from fal_image.routes import Routes
@@ -173,6 +174,7 @@ class World:
     time: Time = field(default_factory=Time)
     storage: MemoryStorage = field(default_factory=MemoryStorage)
     noted: list[str] = field(default_factory=list)
+    hooks: Hooks = NO_HOOKS
 
     def __post_init__(self) -> None:
         self.fal = FakeFal(self.time, self.now)
@@ -207,7 +209,7 @@ class World:
             storage=lambda opened: counted_storage(self.storage, effects),
             database=lambda opened: CountedDatabase(self.database or opened, effects),
         )
-        services = compose(settings, environ=self.environ, seams=seams)
+        services = compose(settings, environ=self.environ, seams=seams, hooks=self.hooks)
         ends_at = None if lives_s is None else self.time() + lives_s
         return Instance(services, ends_at)
 

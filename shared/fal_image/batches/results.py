@@ -120,6 +120,8 @@ class Results:
             return _no_link
 
         def link(image: Image) -> str | None:
+            if image.withheld:
+                return None
             made = assets.link_to(storage, storage.key(image.file_id))
             return made.url if made.expires_at is None else None
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from ..assets import Assets, CopyError, Kept
 from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
+from ..extend import Hooks
 from ..fal import outputs
 from ..fal.client import Fal, OutOfTime
 from ..jobs import Fault, Image, Job, JobWarning, Outcome, Source, states
@@ -36,20 +37,28 @@ class Copies:
     ledger: Ledger
     now: Callable[[], datetime]
     is_durable: bool
+    hooks: Hooks
 
     def copy(self, job: Job, turn: Turn) -> Job:
-        """Copy the pictures of a job that is `storing` under this turn's lease."""
+        """Copy the pictures of a job that is `storing` under this turn's lease.
+
+        The owner's `on_image` hears of each before the job is done, and again if whoever copied
+        them did not live to write that down.
+        """
         outcome = job.outcome or Outcome("ok")
         actual = actual_usd_micro(job.model, outcome.billable_units)
         try:
             kept = self._kept(job, outcome, turn)
         except CopyError as error:
             return self._not_copied(job, error, actual)
+        images, notes = self.hooks.judged(job, [one.image for one in kept])
+        for image in images:
+            turn.listener("image", image.to_json())
         self.ledger.settle(job.job_id, job.reservations, actual)
-        images, now = tuple(one.image for one in kept), self.now()
+        now = self.now()
         total = {"total": milliseconds((now - job.created_at).total_seconds())}
         timings = outcome.timings_ms | _copy_timings(kept) | total
-        warnings = _warnings(outcome, images)
+        warnings = (*_warnings(outcome, images), *notes)
         return self.records.apply(
             job, happen.Stored(now, turn.owner, images, warnings, timings, actual)
         )
@@ -66,7 +75,6 @@ class Copies:
             job.created_at,
             ends_at=turn.answer_by,
             max_age_s=job.max_age_s,
-            on_image=lambda image: turn.listener("image", image.to_json()),
         )
 
     def _sources(self, job: Job, outcome: Outcome, turn: Turn) -> tuple[Source, ...] | None:

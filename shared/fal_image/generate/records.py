@@ -67,6 +67,19 @@ class Records:
             jobs += [job for one in found if (job := self._job(one)) is not None]
         return jobs
 
+    def is_held_back(self, job_id: str, index: int, caller: str | None, *, is_judged: bool) -> bool:
+        """Whether a picture is another caller's, or withheld; where pictures are judged, also
+        whether this one was not yet. One whose document is gone is whose file id one knows.
+
+        Raises DatabaseUnavailable.
+        """
+        job = self.find(job_id)
+        if job is None:
+            return False
+        known = [image for image in job.images if image.index == index]
+        is_withheld = any(image.withheld for image in known)
+        return job.caller != caller or is_withheld or (is_judged and not known)
+
     def apply(self, job: Job, *events: Event) -> Job:
         """The job after the events, as it is kept. Nothing is written if they change nothing.
 

@@ -136,9 +136,11 @@ class Generator:
         return self.steps.note(job, delivery.request_id, outcome, turn)
 
     def presented(self, job: Job) -> Job:
-        """The job with links to its pictures, and a warning where there is none."""
+        """The job with links to its pictures, and a warning where there should be one."""
         images = self.steps.assets.signed(job.images, job.max_age_s)
-        unsigned = [str(image.index) for image in images if image.url is None]
+        unsigned = [
+            str(image.index) for image in images if image.url is None and not image.withheld
+        ]
         if not unsigned:
             return replace(job, images=images)
         text = f"No link could be signed for image {', '.join(unsigned)}; ask POST /links later."

@@ -21,6 +21,7 @@ from ..errors import (
     NotFound,
     SubmitUnknown,
 )
+from ..extend import NO_HOOKS, Hooks
 from ..fal import webhooks
 from ..fal.client import NOT_FOUND, Fal, OutOfTime, Status
 from ..jobs import Fault, Job, Lease, Notice, Outcome, State, states
@@ -63,6 +64,7 @@ class Steps:
     sleep: Callable[[float], None]
     is_durable: bool
     accepts_loopback: bool = False
+    hooks: Hooks = NO_HOOKS
 
     def submit(self, job: Job, arguments: dict[str, object], turn: Turn) -> Job:
         """Send a job to fal that is `submitting` under this turn's lease; never twice.
@@ -295,7 +297,15 @@ class Steps:
 
     @property
     def _copies(self) -> Copies:
-        return Copies(self.fal, self.assets, self.records, self.ledger, self.now, self.is_durable)
+        return Copies(
+            self.fal,
+            self.assets,
+            self.records,
+            self.ledger,
+            self.now,
+            self.is_durable,
+            self.hooks,
+        )
 
     def _webhook_url(self, job: Job) -> str | None:
         """Where fal tells us of the job's end, if it can reach us and somebody will remember."""

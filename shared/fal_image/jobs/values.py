@@ -29,7 +29,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Image:
-    """One stored picture. The link is signed when the answer is made and dies at `expires_at`."""
+    """One stored picture. The link is signed when the answer is made and dies at `expires_at`;
+    one that is `withheld` by its owner has none."""
 
     index: int
     file_id: str
@@ -39,6 +40,7 @@ class Image:
     bytes: int
     sha256: str
     nsfw: bool | None
+    withheld: bool = False
     url: str | None = None
     expires_at: datetime | None = None
 

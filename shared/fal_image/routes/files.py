@@ -39,6 +39,7 @@ class FileRoutes:
         found = self.assets.links(
             wanted.file_ids,
             wanted.max_age_s,
+            caller=call.caller,
             is_upload=lambda key: self.uploads.is_of(key, call.caller),
         )
         files = [_file(file_id, link) for file_id, link in zip(wanted.file_ids, found, strict=True)]

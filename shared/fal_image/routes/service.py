@@ -14,6 +14,7 @@ from ..assets import Assets
 from ..batches import Batches
 from ..drivers import Drivers
 from ..errors import DatabaseUnavailable
+from ..extend import NO_HOOKS, Hooks
 from ..fal import catalog
 from ..fal.webhooks import Verifier
 from ..generate import Generator, is_allowed
@@ -45,6 +46,7 @@ class Routes:
     sleep: Callable[[float], None] = time.sleep
     clock: Clock = time.monotonic
     aliases: Mapping[str, str] = field(default_factory=dict)
+    hooks: Hooks = NO_HOOKS
 
     def table(self) -> tuple[Route, ...]:
         jobs = JobRoutes(
