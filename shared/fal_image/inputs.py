@@ -15,6 +15,7 @@ import msgspec
 from .errors import InvalidInput, InvalidJson
 
 MAX_LINKS = 50
+MAX_DEPTH = 64  # what walks through the input calls itself for each level
 
 _MODEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 _OURS = frozenset({"model", "maxAge", "transforms", "aiLabel", "webhookUrl", "reuse"})
@@ -59,6 +60,8 @@ def parse_object(body: bytes) -> dict[str, object]:
         raise InvalidJson(f"The body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidJson(f"The body is a JSON {_kind(value)}, not an object")
+    if is_deep(value):
+        raise InvalidJson(f"The body is nested more than {MAX_DEPTH} levels deep")
     return value
 
 
@@ -124,6 +127,19 @@ def _max_age(body: Mapping[str, object]) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise field_error("maxAge", "must be a whole number of seconds, 1 or more")
     return value
+
+
+def is_deep(value: object) -> bool:
+    """Whether a JSON value is nested more than MAX_DEPTH levels deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _kind(value: object) -> str:

@@ -15,6 +15,7 @@ from fal_image.database.memory import MemoryDatabase
 from fal_image.dev.emulator import Emulator
 from fal_image.errors import DatabaseUnavailable, InvalidInput
 from support.batch_house import CALLER, SMALL, House, house
+from support.breakable import breakable_database
 from support.receiver import Receiver
 
 HOOK = "https://hooks.example.com/batches"
@@ -323,3 +324,30 @@ def test_the_head_and_a_chunk_stay_small(home: House):
     assert len(json.dumps([head.to_document(), marks])) < 40_000
     reasons = {str(row): "failed:fetch_image_failed:" + "x" * 200 for row in range(100)}
     assert len(json.dumps(reasons)) < 40_000
+
+
+def test_a_database_that_fails_after_a_row_was_submitted_never_asks_for_the_batch_again(
+    fal: Emulator, tmp_path: Path
+):
+    database = breakable_database()
+    with house(fal, tmp_path, database.around(MemoryDatabase())) as home:
+        for calls in range(20):
+            before = len(fal.ledger)
+            database.break_after(calls)
+            try:
+                home.start(2, public=False)
+            except DatabaseUnavailable:
+                assert len(fal.ledger) == before, calls
+            finally:
+                database.mend()
+    assert fal.ledger
+
+
+def test_results_are_written_without_the_rows_own_names_when_their_file_is_gone(
+    fal: Emulator, home: House, tmp_path: Path
+):
+    batch_id = home.start(3, window=3, public=False)["batchId"]
+    for path in (tmp_path / "pictures").rglob("*.jsonl"):
+        path.unlink()
+    batch = home.until(batch_id, sweeps=True)
+    assert [(one["rowId"], one["state"]) for one in home.results(batch)] == [(None, "done")] * 3

@@ -218,3 +218,16 @@ def test_without_a_budget_nothing_is_counted(fal: Emulator, tmp_path: Path):
     one: Instance = instance(fal, tmp_path, FAL_IMAGE_MODELS="**")
     assert one.generate().status == 200
     assert spent(tmp_path) == 0
+
+
+def test_input_that_cannot_be_kept_or_walked_through_puts_nothing_aside(
+    fal: Emulator, tmp_path: Path
+):
+    one = instance(fal, tmp_path, FAL_IMAGE_DAILY_BUDGET_USD="1")
+    assert one.generate({**CAT, "prompt": "x" * 200_000}).status == 413
+    nested: object = "deep"
+    for _ in range(600):
+        nested = [nested]
+    assert one.generate({**CAT, "nested": nested}).json["error"] == "invalid_json"
+    assert spent(tmp_path) == 0
+    assert fal.ledger == []

@@ -267,3 +267,12 @@ def test_everything_else_is_kept_as_it_is(value: object):
 
 def test_a_long_data_uri_without_a_comma_is_short_too():
     assert len(abbreviated("data:" + "x" * 10_000)) < 200
+
+
+def test_an_error_of_fal_that_repeats_a_long_input_is_kept_in_short():
+    echoed = [{"msg": "too long", "input": "x" * 200_000}]
+    fault = Fault("fal_rejected", "no", extensions={"falErrors": echoed, "falRequestId": "r-1"})
+    outcome = Outcome("error", fault=fault)
+    kept = to_document(a_job("failed", fault=fault, outcome=outcome))
+    assert len(json.dumps(kept)) < 5_000
+    assert kept["fault"]["extensions"] == {"falRequestId": "r-1"}  # type: ignore[index]

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
-from ..errors import Internal
+from ..errors import Internal, NotFound
 from ..generate import Records, Turn
 from ..jobs import Cost, Image, Job
 from ..storage.local import LocalStorage
 from ..web import problem
 from .documents import Chunk, Head, chunk_mark, job_id_of, refusal_of, state_of
 from .files import Files
-from .rows import row_id_of
+from .rows import Line, row_id_of
 from .store import Store
 
 PAGE = 8  # chunks whose jobs are in memory at once
@@ -38,21 +39,25 @@ class Results:
     def write(self, head: Head, turn: Turn) -> str:
         """Store the results of all rows that are over; the key of the file.
 
-        Raises TooLate, DatabaseUnavailable, NotFound if the rows are gone, Internal (retryable).
+        Raises TooLate, DatabaseUnavailable, Internal (retryable).
         """
         key = self.files.key(f"{head.batch_id}-results-{head.results}", head.created_at)
         self.files.put(key, self._encoded(head, turn))
         return key
 
     def lines(self, head: Head) -> Iterator[dict[str, object]]:
-        """One object for each row that is over, in the order of the rows."""
-        with self.files.lines(head.file_key) as found:
+        """One object for each row that is over, in the order of the rows. If the file of the rows
+        is gone, or shorter than it was, only their own names are missing."""
+        with ExitStack() as opened:
+            found: Iterator[Line] = iter(())
+            with suppress(NotFound):
+                found = opened.enter_context(self.files.lines(head.file_key))
             link = self._link()
             for chunk, jobs in self._chunks(head):
                 for row in range(chunk.first_row, chunk.first_row + chunk.rows):
-                    line, mark = next(found), chunk.mark_of(row)
+                    line, mark = next(found, None), chunk.mark_of(row)
                     if mark is not None:
-                        row_id = row_id_of(line.content)
+                        row_id = row_id_of(line.content if line else None)
                         yield _result(chunk, row, row_id, mark, jobs.get(row), link)
 
     def errors(self, head: Head) -> list[dict[str, object]]:
@@ -69,7 +74,9 @@ class Results:
         jobs = self._jobs(head.batch_id, [row for _, row, _ in failed])
         shown = []
         for chunk, row, mark in failed:
-            row_id = row_id_of(self.files.row(head.file_key, chunk, row))
+            row_id = None
+            with suppress(NotFound):
+                row_id = row_id_of(self.files.row(head.file_key, chunk, row))
             result = _result(chunk, row, row_id, mark, jobs.get(row), _no_link)
             shown.append({name: result[name] for name in ("row", "rowId", "jobId", "error")})
         return shown

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ..errors import InvalidInput, InvalidJson
-from ..inputs import field_error
+from ..inputs import MAX_DEPTH, field_error, is_deep
 from ..uploads import FIELDS
 
 MAX_ROWS = 100_000
@@ -138,6 +138,8 @@ def parse_row(content: bytes | None, defaults: Mapping[str, object]) -> Row:
         raise InvalidJson(f"the line is not JSON: {error}") from error
     if not isinstance(given, dict):
         raise InvalidJson("the line is not a JSON object")
+    if is_deep(given):
+        raise InvalidJson(f"the line is nested more than {MAX_DEPTH} levels deep")
     if "webhookUrl" in given:
         raise field_error("webhookUrl", "belongs to the batch, not to a row")
     body = {**defaults, **given}

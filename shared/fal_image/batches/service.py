@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from ..database.base import Database
-from ..errors import IdempotencyConflict, NotFound
+from ..errors import AppError, IdempotencyConflict, NotFound
 from ..generate import Generator, Turn
-from ..jobs import Job, Notice, derived_id, new_job_id
+from ..jobs import ID, Job, Notice, derived_id, new_job_id
 from ..logs import logger
 from ..notices import Notices
 from ..settings import Settings
@@ -94,7 +94,8 @@ class Batches:
         """Begin a batch, or find the one that `batch_id` already is; its first rows are started.
 
         Raises InvalidInput, NotFound for a file that is not the caller's, IdempotencyConflict,
-        DatabaseUnavailable, Internal (retryable). Nothing is paid twice with a `batch_id`.
+        DatabaseUnavailable, Internal (retryable): all before any row is submitted. What fails
+        later is the sweep's to mend, and no reason to send the batch again.
         """
         order = parse_batch(body)
         url = order.webhook_url
@@ -104,11 +105,16 @@ class Batches:
             head = self._made(order, caller, public_url, notice, batch_id)
         if head.input_sha256 != order.sha256():
             raise IdempotencyConflict("the Idempotency-Key was used for another batch")
-        head = self._driven(head, turn, due_at=self._now() + SWEEP_EVERY)
+        try:
+            head = self._driven(head, turn, due_at=self._now() + SWEEP_EVERY)
+            batch = self._views.of(head)
+        except AppError as error:
+            logger.error("batch %s waits for the sweep: %s", head.batch_id, error.detail)
+            return self._views.unseen(head)
         refusal = refusal_of(head)
         if refusal is not None:
             raise refusal.adding(batchId=head.batch_id)
-        return self._views.of(head)
+        return batch
 
     def find(self, batch_id: str, caller: str | None) -> Batch:
         """A caller's own batch as it is now. Raises NotFound, DatabaseUnavailable, Internal."""
@@ -222,6 +228,8 @@ class Batches:
             ) from error
 
     def _own(self, batch_id: str, caller: str | None) -> Head:
+        if not ID.fullmatch(batch_id):
+            raise NotFound("no such batch")
         head = self.store.load(batch_id)
         if head.caller != caller or head.attended:
             raise NotFound("no such batch")

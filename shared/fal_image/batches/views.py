@@ -64,6 +64,11 @@ class Views:
             results_url=self.files.link(head.results_key) if head.results_key else None,
         )
 
+    def unseen(self, head: Head) -> Batch:
+        """What the head alone says of a batch whose rows nobody can be asked about now."""
+        over = head.counts()
+        return Batch(head.batch_id, head.state, head.total, 0, over, errors=[], results_url=None)
+
     def _errors(self, head: Head, over: Counts) -> list[dict[str, object]]:
         refusal = refusal_of(head)
         if refusal is not None:

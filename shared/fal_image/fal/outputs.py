@@ -33,7 +33,7 @@ def sources(payload: object) -> tuple[Source, ...] | None:
 
 def seed(payload: object) -> int | None:
     value = payload.get("seed") if isinstance(payload, dict) else None
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _has_url(item: object) -> bool:

@@ -7,6 +7,7 @@ platform refused or failed). Source: fal docs, "Model errors" and "Request error
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -97,12 +98,17 @@ def parse_json(body: bytes) -> object:
     """The JSON value of a body, None for anything else. It can be written as JSON again: half of a
     surrogate pair, and numbers that JSON has not, are replaced."""
     try:
-        value = json.loads(body, parse_constant=lambda name: None)
+        value = json.loads(body, parse_constant=lambda name: None, parse_float=_finite)
         if _SURROGATE.search(body):
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         return value
     except (ValueError, RecursionError):
         return None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _refused_key(refusal: Refusal, facts: dict[str, object], retryable: bool) -> AppError:

@@ -28,7 +28,8 @@ def of_result(result: Result, timings_ms: dict[str, int] | None = None) -> Outco
 def of_failure(error: AppError, timings_ms: dict[str, int] | None = None) -> Outcome | None:
     """The outcome of a job that fal failed, None if the error only says that we may not ask.
 
-    fal charges nothing for its failures; what it has forgotten it may have charged for.
+    fal charges nothing for its own failures (5xx). It may have charged for an input that it
+    refused without saying so, and for what it has forgotten.
     """
     status = error.extensions.get("upstreamStatus")
     if isinstance(error, FalAuthFailed):

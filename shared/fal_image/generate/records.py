@@ -6,11 +6,12 @@ is there now, because an event that came too late changes nothing by itself.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ..database.base import MAX_MANY, Database, Document
+from ..database.base import MAX_BODY_BYTES, MAX_MANY, Database, Document
 from ..errors import BodyTooLarge, NotFound
 from ..jobs import Job
 from ..jobs.documents import from_document, to_document
@@ -19,6 +20,7 @@ from ..jobs.states import due_at, transition
 from ..ledger import database_answers
 
 PREFIX = "job:"
+MAX_NEW_BYTES = MAX_BODY_BYTES // 2  # the rest is for fal's answer
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,20 @@ class Records:
     now: Callable[[], datetime]
     retention: timedelta
 
-    def create(self, job: Job) -> Job | None:
-        """Keep a new job; None, and nothing changed, if its id is taken. Raises
-        DatabaseUnavailable, BodyTooLarge."""
-        try:
-            with database_answers():
-                made = self.database().create(
-                    PREFIX + job.job_id, to_document(job), due_at=due_at(job)
-                )
-        except ValueError as error:
+    def check(self, job: Job) -> None:
+        """Raises BodyTooLarge for a job that leaves no room for what will be known of it."""
+        size = len(json.dumps(to_document(job), ensure_ascii=False).encode("utf-8", "replace"))
+        if size > MAX_NEW_BYTES:
             raise BodyTooLarge(
                 "the input is too long to be kept",
                 hint="Send pictures as file ids or URLs, and a shorter prompt.",
-            ) from error
+            )
+
+    def create(self, job: Job) -> Job | None:
+        """Keep a new job that was checked; None, and nothing changed, if its id is taken. Raises
+        DatabaseUnavailable."""
+        with database_answers():
+            made = self.database().create(PREFIX + job.job_id, to_document(job), due_at=due_at(job))
         return replace(job, version=1) if made else None
 
     def find(self, job_id: str) -> Job | None:

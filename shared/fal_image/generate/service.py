@@ -219,8 +219,6 @@ class Generator:
         now = self.now()
         job_id = wish.job_id or new_job_id(now, self.randomness(16))
         estimate = estimate_usd_micro(order)
-        caller = wish.caller or NO_CALLER
-        reservations = self.steps.ledger.reserve(caller, job_id, estimate)
         job = Job(
             job_id=job_id,
             model=order.model,
@@ -232,7 +230,6 @@ class Generator:
             begun_at=now if turn else None,
             lease=turn.lease(self.clock, now) if turn else None,
             cost=Cost(estimate_usd_micro=estimate),
-            reservations=reservations,
             input_sha256=_fingerprint(order, wish),
             max_age_s=order.max_age_s,
             public_url=wish.public_url,
@@ -240,7 +237,10 @@ class Generator:
             batch_id=wish.batch_id,
             row=wish.row,
         )
-        created = self.steps.records.create(job)
+        self.steps.records.check(job)
+        caller = wish.caller or NO_CALLER
+        reservations = self.steps.ledger.reserve(caller, job_id, estimate)
+        created = self.steps.records.create(replace(job, reservations=reservations))
         if created is not None:
             return created, True
         twin = self.steps.records.load(job_id)

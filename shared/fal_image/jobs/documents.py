@@ -13,11 +13,12 @@ from typing import Any
 
 import msgspec
 
-from .values import Job, Outcome
+from .values import Fault, Job, Outcome
 
 INLINE_CHARS = 2_000  # a longer data URI in the input is kept as its hash: it went to fal already
 
 MAX_OUTPUT_BYTES = 100_000  # of an output that is not of pictures
+MAX_EXTENSION_CHARS = 10_000  # of one fact that an error carries
 INLINE = "data:"
 """What stands in the place of a picture that came inside the output."""
 
@@ -31,6 +32,7 @@ def to_document(job: Job) -> dict[str, object]:
         images=tuple(replace(image, url=None, expires_at=None) for image in job.images),
         output=_small(job.output),
         outcome=_without_pictures(job.outcome),
+        fault=_brief(job.fault),
     )
     known: dict[str, Any] = msgspec.to_builtins(kept)
     return {
@@ -48,7 +50,20 @@ def _without_pictures(outcome: Outcome | None) -> Outcome | None:
         replace(source, url=INLINE) if source.url.startswith(INLINE) else source
         for source in outcome.sources
     )
-    return replace(outcome, sources=sources, output=_small(outcome.output))
+    output, fault = _small(outcome.output), _brief(outcome.fault)
+    return replace(outcome, sources=sources, output=output, fault=fault)
+
+
+def _brief(fault: Fault | None) -> Fault | None:
+    """The fault without what is too long to keep: fal's errors may repeat the whole input."""
+    if fault is None:
+        return None
+    kept = {
+        name: value
+        for name, value in fault.extensions.items()
+        if len(json.dumps(value, ensure_ascii=False)) <= MAX_EXTENSION_CHARS
+    }
+    return replace(fault, extensions=kept)
 
 
 def _small(output: object) -> object:
