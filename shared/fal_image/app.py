@@ -17,10 +17,10 @@ from functools import partial
 from . import database, storage
 from .access import Access
 from .assets import Assets
-from .batches import Batches
+from .batches import Batches, Enqueue
 from .database.base import Database, DatabaseError
 from .doors import Door
-from .drivers import Drivers, Enqueue
+from .drivers import Drivers
 from .errors import (
     AppError,
     FalFailed,
@@ -43,6 +43,7 @@ from .routes import Call, Route, Routes, Variables
 from .settings import Settings, load
 from .storage.base import ObjectStorage
 from .uploads import Uploads
+from .vendors import aws_lacks
 from .web import App, Request, Response, problem_response
 from .wire import Wire
 
@@ -154,7 +155,7 @@ def compose(
         now=seams.now,
         randomness=seams.randomness,
     )
-    enqueue = _enqueue(settings, environ)
+    enqueue = _enqueue(settings, environ, problems)
     batches = Batches(
         generator=generator,
         database=opened,
@@ -265,10 +266,12 @@ def _database_call(door: Door[Database]) -> Callable[[], Database]:
     return opened
 
 
-def _enqueue(settings: Settings, environ: Mapping[str, str]) -> Enqueue | None:
-    """What queues jobs, if there is a queue; opened with the first."""
+def _enqueue(settings: Settings, environ: Mapping[str, str], problems: list[str]) -> Enqueue | None:
+    """What queues jobs, if there is a queue; opened with the first. What it lacks goes into
+    `problems`: a queue that cannot be opened would keep every sweep from its work."""
     if settings.queue_url is None:
         return None
+    problems += aws_lacks(environ, "FAL_IMAGE_QUEUE_URL", what="queue", service="SQS")
     url, region = settings.queue_url, environ.get("AWS_REGION")
 
     def open_queue() -> Enqueue:

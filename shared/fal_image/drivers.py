@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .batches import PREFIX as BATCH
-from .batches import Batches
+from .batches import Batches, Enqueue
 from .database.base import Database
 from .errors import AppError
 from .fal.webhooks import Delivery
@@ -27,9 +27,6 @@ SWEEP = "meta:sweep"
 DUE_AT_ONCE = 100
 PARALLEL = 8
 PURGED_AT_ONCE = 500
-
-# Queues jobs by their ids and gives back those that were not taken.
-Enqueue = Callable[[Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True)

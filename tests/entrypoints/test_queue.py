@@ -9,9 +9,10 @@ from typing import Any
 import boto3
 import pytest
 
-from fal_image.app import Seams
+from fal_image.app import Seams, compose
 from fal_image.dev import platforms
 from fal_image.dev.emulator import Emulator
+from fal_image.settings import load as load_settings
 from support import storages
 from support.breakable import breakable_storage
 from support.entrypoints import load, through_aws
@@ -200,3 +201,12 @@ def test_a_consumer_whose_copy_fails_leaves_the_job_to_the_sweep(
     calendar.ahead += timedelta(minutes=5)
     one.tick()
     assert len(queue) == 1
+
+
+def test_a_queue_without_a_region_is_a_problem_at_start_and_not_in_every_sweep(
+    fal: Emulator, tmp_path: Path
+):
+    url = "https://queue.example.com/123456789012/jobs"
+    settings = load_settings(environment(fal, tmp_path, FAL_IMAGE_QUEUE_URL=url))
+    (problem,) = compose(settings, environ={}).settings.problems
+    assert problem.startswith("AWS_REGION")

@@ -6,7 +6,8 @@ are the command's own, and `service` is what the others call.
 """
 
 from .documents import HEAD as PREFIX
+from .lanes import Enqueue
 from .service import Batches
 from .views import Batch
 
-__all__ = ["PREFIX", "Batch", "Batches"]
+__all__ = ["PREFIX", "Batch", "Batches", "Enqueue"]
