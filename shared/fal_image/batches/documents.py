@@ -168,6 +168,11 @@ class Chunk:
         return {"start": self.start, "bytes": self.bytes, "rows": self.rows}
 
 
+# Learnt before threads read them: see the same in jobs/documents.py.
+msgspec.json.Decoder(Head)
+msgspec.json.Decoder(Chunk)
+
+
 def chunk_of(document: Document) -> Chunk:
     """The chunk that a document keeps."""
     batch_id, _, number = document.id.removeprefix(CHUNK).rpartition(":")
