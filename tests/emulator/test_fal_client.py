@@ -15,22 +15,15 @@ import pytest
 from PIL import Image
 
 from fal_image.dev.emulator import Emulator
+from support.clients import point_fal_client
 from support.emulator import SCHNELL, ask
 
 CAT: dict[str, Any] = {"prompt": "a calico cat", "seed": 7, "image_size": "square"}
 
 
-def pointed_at(emulator: Emulator, patch: pytest.MonkeyPatch) -> None:
-    """The only names by which fal-client can be sent to another host over plain HTTP."""
-    hosts = {"RUN_URL_FORMAT": "fal.run/", "QUEUE_URL_FORMAT": "queue.fal.run/"}
-    hosts |= {"REST_URL": "rest.fal.ai", "CDN_URL": "v3.fal.media"}
-    for name, host in hosts.items():
-        patch.setattr(fal_client.client, name, f"{emulator.url}/{host}")
-
-
 @pytest.fixture
 def fal(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    pointed_at(emulator, monkeypatch)
+    point_fal_client(monkeypatch, emulator.url)
     return emulator
 
 
@@ -56,7 +49,7 @@ def test_submit_status_and_result(fal: Emulator, client: fal_client.SyncClient) 
 def test_a_waiting_job_is_understood(
     busy: Emulator, client: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pointed_at(busy, monkeypatch)
+    point_fal_client(monkeypatch, busy.url)
 
     status = client.submit(SCHNELL, CAT).status()
 
@@ -66,7 +59,7 @@ def test_a_waiting_job_is_understood(
 def test_a_running_job_is_understood(
     working: Emulator, client: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pointed_at(working, monkeypatch)
+    point_fal_client(monkeypatch, working.url)
     handle = client.submit(SCHNELL, CAT)
 
     assert handle.status() == fal_client.InProgress(logs=None)
@@ -90,7 +83,7 @@ def test_subscribe_shows_the_logs(client: fal_client.SyncClient, fal: Emulator) 
 def test_cancel(
     working: Emulator, client: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pointed_at(working, monkeypatch)
+    point_fal_client(monkeypatch, working.url)
     handle = client.submit(SCHNELL, CAT)
     client.cancel(SCHNELL, handle.request_id)
 

@@ -30,6 +30,21 @@ PRESETS: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 """Width and height of each image_size name (fal model pages)."""
 
+# Types that fal documents itself carry a link (fal docs, errors page); others are plain pydantic.
+DOCUMENTED_TYPES = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "image_too_large",
+        "less_than",
+        "less_than_equal",
+        "multiple_of",
+        "one_of",
+        "sequence_too_long",
+        "sequence_too_short",
+    }
+)
+
 _SIDE_PX = 512  # ImageSize's default for a side that is left out (fal toolkit)
 _MEGAPIXEL = 1024 * 1024  # fal's examples bill 1024x1024 as 1 and 1920x1080 as 2 (fal model pages)
 _MICRO = Decimal(1_000_000)
@@ -84,7 +99,8 @@ class Model(msgspec.Struct, frozen=True):
     """One endpoint of fal. `price` is None where none was found.
 
     `output` "full" answers images, timings, seed, has_nsfw_concepts and prompt; "short" only images
-    and seed. `streams` says whether fal shows its /stream. `source` says where the row was read.
+    and seed. `streams` says whether fal shows its /stream, `realtime` whether a guide connects to
+    its /realtime. `source` says where the row was read.
     """
 
     id: str
@@ -93,6 +109,7 @@ class Model(msgspec.Struct, frozen=True):
     price: Price | None
     output: Literal["full", "short"]
     streams: bool
+    realtime: bool
     source: str
 
 
@@ -109,6 +126,20 @@ class Problem(msgspec.Struct, frozen=True):
     input: Any = None
     ctx: dict[str, Any] | None = None
 
+    def to_fal(self) -> dict[str, object]:
+        """The entry as fal's answer has it."""
+        entry: dict[str, object] = {
+            "loc": ["body", *self.loc],
+            "msg": self.msg,
+            "type": self.type,
+            "input": self.input,
+        }
+        if self.ctx:
+            entry["ctx"] = self.ctx
+        if self.type in DOCUMENTED_TYPES:
+            entry["url"] = f"https://docs.fal.ai/errors/#{self.type}"
+        return entry
+
 
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model as catalog.json spells it: `fields` are names of shared definitions."""
@@ -119,6 +150,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: Literal["full", "short"]
     source: str
     streams: bool = False
+    realtime: bool = False
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,15 +159,27 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, _Row]
 
 
+# Made with our import: msgspec learns a type with its first use, and a second thread that uses the
+# half-learnt type meanwhile crashes the process (msgspec 0.22, StructInfo_Convert).
+_DECODER = msgspec.json.Decoder(_File)
+
+
 @functools.lru_cache(maxsize=1)
 def models() -> Mapping[str, Model]:
     """Every known model by its full id, in the order of catalog.json; the file is read once."""
-    file = msgspec.json.decode(Path(__file__).with_name("catalog.json").read_bytes(), type=_File)
+    file = _DECODER.decode(Path(__file__).with_name("catalog.json").read_bytes())
     known = {}
     for model_id, row in file.models.items():
         fields = {name.split()[0]: file.fields[name] for name in row.fields}
         known[model_id] = Model(
-            model_id, row.kind, fields, row.price, row.output, row.streams, row.source
+            model_id,
+            row.kind,
+            fields,
+            row.price,
+            row.output,
+            row.streams,
+            row.realtime,
+            row.source,
         )
     return MappingProxyType(known)
 

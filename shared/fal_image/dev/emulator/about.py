@@ -11,7 +11,8 @@ It imitates, for the FLUX models of the catalog:
   queue.fal.run   submit, status, status stream, result, cancel; fal_webhook and
                   fal_max_queue_length; the start time-out headers; a result is gone an hour after
                   its job's end, or six minutes if it has 10,000 bytes or more
-  fal.run         run, and /stream for the models that have it
+  fal.run         run, /stream for the models that have it, and the WebSocket of /realtime for
+                  flux/schnell and flux/dev, to which guides to fal connect
   rest.fal.ai     tokens, CDN token, upload initiate and initiate-multipart, the webhook key set
   v3.fal.media    pictures, uploads of fal-client and @fal-ai/client in one piece and in parts
 Say which host you mean by the first part of the path (/queue.fal.run/fal-ai/flux/schnell), by the
@@ -47,11 +48,15 @@ It does not imitate:
   webhooks         loopback receivers are called, which fal refuses; webhooks of cancelled and
                    timed-out jobs are sent like those of failed ones, which fal does not document;
                    at most 11 attempts with a pause that doubles
-  realtime         no WebSocket
+  realtime         fal's own list of realtime models names none of the catalog; only MessagePack
+                   is understood; a socket without messages is closed after 60 s, where at fal each
+                   app has its own limit; nothing is compressed
   api.fal.ai       no model list, prices or usage
   the CDN          no ranges, no access rules; a multipart access_url names the emulator
 Not documented by fal, and decided here: a GET on fal.run runs the model; a submit to the queue
-takes bad input, and the job's result is the 422; an expired result is a 404 like an unknown one.
+takes bad input, and the job's result is the 422; an expired result is a 404 like an unknown one; a
+socket whose token opens nothing is told so and closed with 1008; who leaves a socket is not billed
+for the message that was worked on.
 Wordings that fal does not publish are as third parties saw them, or made up: do not match on them.
 
 Control (JSON):

@@ -99,7 +99,20 @@ class HangUp:
     reset: bool = False
 
 
-Reply = Answer | Flow | HangUp
+@dataclass(frozen=True)
+class Handover:
+    """The connection stops to be HTTP: after `greeting` it belongs to `talk` until that returns.
+
+    `talk` is given the socket and what the caller sent right behind its request. `cut` hangs up
+    after the greeting.
+    """
+
+    greeting: bytes
+    talk: Callable[[socket.socket, bytes], None]
+    cut: bool = False
+
+
+Reply = Answer | Flow | HangUp | Handover
 
 
 def json_answer(
@@ -144,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up(reply)
         elif isinstance(reply, Flow):
             self._send_flow(reply)
+        elif isinstance(reply, Handover):
+            self._hand_over(reply)
         else:
             self._send_answer(reply)
 
@@ -193,6 +208,15 @@ class _Handler(BaseHTTPRequestHandler):
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             os.close(self.connection.detach())
+
+    def _hand_over(self, reply: Handover) -> None:
+        self.close_connection = True
+        self.wfile.write(reply.greeting)
+        self.wfile.flush()
+        if not reply.cut:
+            self.connection.setblocking(False)
+            early = self.rfile.read1(BLOCK_BYTES)  # what is buffered already; it never waits
+            reply.talk(self.connection, early)
 
     def _drain(self, body: Body) -> None:
         """Read what is left of a refused body, so that the connection can serve the next call."""

@@ -20,6 +20,7 @@ POINTS = (
     "cancel",
     "run",
     "run-stream",
+    "realtime",
     "file",
     "upload",
     "token",
@@ -61,7 +62,12 @@ TABLE = (
     FaultKind("504-nginx", POINTS, "HTML page of nginx with 504, without x-fal-request-id"),
     FaultKind("reset", POINTS, "the connection is reset (RST) before anything is done"),
     FaultKind("lost", POINTS, "the call is carried out, the connection closes without an answer"),
-    FaultKind("cut", POINTS, "the call is carried out, the answer ends in the middle of its body"),
+    FaultKind(
+        "cut",
+        POINTS,
+        "the call is carried out, the answer ends in the middle of its body, and a socket as soon "
+        "as it is open",
+    ),
     FaultKind(
         "slow",
         POINTS,

@@ -16,7 +16,7 @@ from functools import partial
 
 from .addresses import CDN, PLATFORM, QUEUE, REST, RUN, FalCall
 from .errands import Errands
-from .exchange import Answer, Flow, HangUp, Reply, json_answer
+from .exchange import Answer, Flow, Handover, HangUp, Reply, json_answer
 from .faults import Fault, Script
 from .files_api import CdnApi, RestApi
 from .gate import Gate
@@ -25,6 +25,7 @@ from .media import Media, Upload
 from .models import Outcome, fulfilled, rejected
 from .pictures import Studio
 from .queue_api import QueueApi, Route
+from .realtime import RealtimeApi, wants_socket
 from .run_api import RunApi
 from .supply import MOST_BYTES, Supplier
 from .webhooks import Postman, Signer
@@ -67,7 +68,10 @@ class Conduct:
 
 @dataclass(frozen=True)
 class Entry:
-    """One submit, run or stream that was taken; `billable_units` is None until it has ended."""
+    """One submit, run, stream or realtime message that was taken, by the door `via`.
+
+    `billable_units` is None until it has ended.
+    """
 
     request_id: str
     model: str
@@ -134,13 +138,24 @@ class Imitation:
             CDN: CdnApi(gate=gate, media=self._media, studio=studio),
         }
 
+        self._realtime = RealtimeApi(
+            queue=self._queue,
+            gate=gate,
+            accept=self._accept,
+            data_uri=studio.data_uri,
+            run_s=conduct.run_s,
+            is_stopped=self._stopped.is_set,
+        )
+
     def respond(self, call: FalCall) -> Reply:
         if call.method == "OPTIONS":
             return _preflight(call)
         if call.host == PLATFORM:
             text = "The emulator does not imitate fal's platform API"
             return _dressed(call, json_answer(404, {"error": {"type": "n/a", "message": text}}))
-        route = self._hosts[call.host].route(call)
+        is_realtime = call.host == RUN and wants_socket(call.headers)
+        api = self._realtime if is_realtime else self._hosts[call.host]
+        route = api.route(call)
         if isinstance(route, Answer):
             return _dressed(call, route)
         return self._carry_out(call, route)
@@ -189,7 +204,7 @@ class Imitation:
             return HangUp()
         if fault.kind == "slow" and self._stopped.wait(fault.options["seconds"]):
             return HangUp()
-        if fault.kind == "cut" and isinstance(reply, Answer):
+        if fault.kind == "cut" and isinstance(reply, (Answer, Handover)):
             return replace(reply, cut=True)
         if fault.kind == "cut" and isinstance(reply, Flow):
             first = next(iter(reply.chunks), b"")
@@ -263,7 +278,7 @@ def _preflight(call: FalCall) -> Answer:
 
 def _dressed(call: FalCall, reply: Reply) -> Reply:
     """Model hosts name every answer; browsers may read all of them."""
-    if isinstance(reply, HangUp):
+    if isinstance(reply, (HangUp, Handover)):
         return reply
     name = {"x-fal-request-id": str(uuid.uuid4())} if call.host in {QUEUE, RUN} else {}
     return replace(reply, headers={**CORS, **name, **reply.headers})

@@ -54,7 +54,7 @@ class Job:
 
     order: Order
     endpoint: Endpoint
-    via: Literal["queue", "run", "stream"]
+    via: Literal["queue", "run", "stream", "realtime"]
     run_s: float
     created_at: float
     has_inputs: bool = True

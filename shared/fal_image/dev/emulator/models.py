@@ -27,18 +27,6 @@ SHARE_BY_STRENGTH = 0.5
 SHARE_OF_EDIT = 0.35  # where a model has no strength
 SEEDS = 2**32
 MOST_OBLONG = 8
-# Types that fal documents itself carry a link (fal docs, errors page); others are plain pydantic.
-DOCUMENTED_TYPES = {
-    "greater_than",
-    "greater_than_equal",
-    "image_too_large",
-    "less_than",
-    "less_than_equal",
-    "multiple_of",
-    "one_of",
-    "sequence_too_long",
-    "sequence_too_short",
-}
 NOT_JSON: dict[str, object] = {
     "loc": ["body", 0],
     "msg": "JSON decode error",
@@ -136,7 +124,7 @@ class Order:
     @classmethod
     def of_input(cls, model: catalog.Model, arguments: object) -> Order:
         """As `of`, for an input that is JSON already."""
-        errors = [_error(problem) for problem in catalog.check(model, arguments)]
+        errors = [problem.to_fal() for problem in catalog.check(model, arguments)]
         seed = arguments.get("seed") if isinstance(arguments, dict) else None
         order = cls(model, arguments, secrets.randbelow(SEEDS) if seed is None else seed, errors)
         return order if errors else order._within_limits()
@@ -353,17 +341,3 @@ def _image(order: Order, picture: Picture, publish: Publish) -> dict[str, object
     if order.model.output == "short" and isinstance(url, str):
         image["file_name"] = url.rsplit("/", 1)[-1]
     return image
-
-
-def _error(problem: catalog.Problem) -> dict[str, object]:
-    error: dict[str, object] = {
-        "loc": ["body", *problem.loc],
-        "msg": problem.msg,
-        "type": problem.type,
-        "input": problem.input,
-    }
-    if problem.ctx:
-        error["ctx"] = problem.ctx
-    if problem.type in DOCUMENTED_TYPES:
-        error["url"] = f"https://docs.fal.ai/errors/#{problem.type}"
-    return error
