@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fal_image import __version__
 
-from . import batch, billed, handler, hostile, memory
+from . import batch, billed, handler, hostile, memory, proxied
 from .report import Figure
 
 MEASURES: dict[str, Callable[[], list[Figure]]] = {
@@ -22,6 +22,7 @@ MEASURES: dict[str, Callable[[], list[Figure]]] = {
     "memory": memory.growth,
     "billed": billed.billed,
     "batch": batch.batch,
+    "proxied": proxied.proxied,
     "events": hostile.events,
 }
 

@@ -18,7 +18,8 @@ _FAL_KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}:[0-9a-f]{32,}")
 _ALLOWED_HEADERS = (
     "authorization, content-type, x-api-key, idempotency-key, prefer, accept, "
     "x-fal-target-url, x-fal-request-timeout, x-fal-request-start-timeout, x-fal-queue-priority, "
-    "x-fal-runner-hint, x-fal-no-retry, x-fal-store-io, x-fal-object-lifecycle-preference"
+    "x-fal-runner-hint, x-fal-no-retry, x-fal-store-io, x-fal-object-lifecycle-preference, "
+    "x-fal-object-lifecycle, x-fal-tags, x-app-fal-disable-fallback"
 )
 _EXPOSED_HEADERS = (
     "location, retry-after, preference-applied, server-timing, x-request-id, x-fal-request-id, "

@@ -168,11 +168,19 @@ def _pool_classes(tls: type[Tls], clock: Callable[[], float]) -> dict[str, type]
     return {"http": PlainPool, "https": TlsPool}
 
 
+class _Session(requests.Session):
+    """Looks at no redirect: requests would read its body, however long, and its Location, which
+    may be no address at all, also where it is told not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def new_session(
     tls: type[Tls], servers: Iterable[str], clock: Callable[[], float]
 ) -> requests.Session:
     """`tls` carries https; `servers` are addresses of this machine, reached in the clear."""
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False  # a ~/.netrc would replace our Authorization header
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()

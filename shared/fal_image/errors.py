@@ -93,6 +93,15 @@ class ModelNotAllowed(AppError):
     default_hint = "Choose a model that GET /models allows, or let the owner set FAL_IMAGE_MODELS."
 
 
+class TokenRefused(AppError):
+    status, code, title = 403, "token_refused", "fal's tokens are not handed out for this"
+    default_retryable = True
+    default_hint = (
+        "A token of fal opens every model of an app and spends uncounted: ask for apps that "
+        "FAL_IMAGE_MODELS allows as a whole, on an endpoint without a budget."
+    )
+
+
 class NotFound(AppError):
     status, code, title = 404, "not_found", "There is nothing here"
     default_retryable = True
@@ -109,6 +118,15 @@ class JobFinished(AppError):
     status, code, title = 409, "job_finished", "The job is past cancelling"
     default_retryable = True
     default_hint = "Read the job: its result is there or on its way."
+
+
+class TargetRefused(AppError):
+    status, code, title = 412, "target_refused", "The proxy does not lead there"
+    default_retryable = True
+    default_hint = (
+        "Name an address of fal as its clients do: https://queue.fal.run/MODEL, "
+        "https://fal.run/MODEL, or the uploads and tokens of https://rest.fal.ai."
+    )
 
 
 class BodyTooLarge(AppError):
@@ -191,7 +209,8 @@ class DatabaseRequired(AppError):
 
 
 class FalFailed(AppError):
-    """Carries `upstreamStatus`, `falErrorType`, `falRequestId` as far as they are known."""
+    """Carries `upstreamStatus`, `falErrorType`, `falMessage` and `falRequestId` as far as they are
+    known."""
 
     status, code, title = 502, "fal_failed", "fal did not make the picture"
     default_hint = "Look at fal's message; status.fal.ai tells of outages."
@@ -228,6 +247,17 @@ class FetchImageFailed(AppError):
 
     status, code, title = 502, "fetch_image_failed", "The picture could not be fetched from fal"
     default_hint = "The picture is paid: fetch it from `sourceUrls` soon, before fal drops it."
+
+
+class RunTimeout(AppError):
+    """Carries `jobId` and `falRequestId`."""
+
+    status, code, title = 504, "run_timeout", "fal is still at work"
+    default_retryable = True
+    default_hint = (
+        "The job goes on: send the same body again within 10 minutes and it is waited for, not "
+        "paid again. `queue` or `subscribe` of fal's clients need no such second try."
+    )
 
 
 class DatabaseUnavailable(AppError):

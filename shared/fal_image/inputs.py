@@ -75,7 +75,8 @@ def parse_order(
     if not isinstance(model, str):
         raise field_error("model", f"must be a model id, not a {_kind(model)}")
     model = aliases.get(model, model)
-    if not _MODEL.fullmatch(model) or len(model) > 200:
+    # Below "requests" a queue keeps what was submitted: no model is called that.
+    if not _MODEL.fullmatch(model) or len(model) > 200 or "requests" in model.split("/"):
         raise field_error("model", "must be a model id such as fal-ai/flux/schnell")
     _refuse_what_is_not_here(body)
     arguments = {

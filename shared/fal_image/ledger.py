@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import TypeVar
 
 from .database.base import Database, DatabaseError
 from .errors import BudgetExceeded, DatabaseUnavailable
 from .jobs import Reservation, rfc3339
 from .logs import logger
 
+PAUSES_S = (0.25, 0.5)
 COUNTER_LIFE = timedelta(days=3)  # the longest that a job of yesterday may still be settled
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,20 @@ class Ledger:
             remainingUsd=max(0, left) / 1_000_000,
             resetsAt=rfc3339(today + timedelta(days=1)),
         )
+
+
+def insisting(write: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """What `write` gives. A database that does not answer gets some more chances: this is for what
+    fal may have been paid for and nobody else knows.
+
+    Raises DatabaseUnavailable after the last; `write` must be safe to repeat.
+    """
+    for pause_s in PAUSES_S:
+        try:
+            return write()
+        except DatabaseUnavailable:
+            sleep(pause_s)
+    return write()
 
 
 @contextmanager

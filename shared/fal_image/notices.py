@@ -36,21 +36,21 @@ class Notices:
     hosts: tuple[str, ...]
     now: Callable[[], datetime]
 
-    def check(self, url: object) -> str:
-        """The URL itself, if it is one that may be told. Raises InvalidInput."""
+    def check(self, url: object, name: str = FIELD) -> str:
+        """The URL itself, if it is one that may be told. Raises InvalidInput naming the field."""
         if not isinstance(url, str) or len(url) > MAX_URL_CHARS:
-            raise field_error(FIELD, f"must be a string of at most {MAX_URL_CHARS} characters")
+            raise field_error(name, f"must be a string of at most {MAX_URL_CHARS} characters")
         try:
             host = parse_target(url).hostname or ""
         except ValueError as error:
             raise field_error(
-                FIELD,
+                name,
                 "must be https:// and a public host's name in lower case, without user, port and "
                 "fragment",
             ) from error
         if not any(host_matches(host, pattern) for pattern in self.hosts):
             raise field_error(
-                FIELD, f"names the host {host}, which is not in FAL_IMAGE_WEBHOOK_HOSTS"
+                name, f"names the host {host}, which is not in FAL_IMAGE_WEBHOOK_HOSTS"
             )
         return url
 

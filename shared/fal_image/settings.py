@@ -40,6 +40,7 @@ class Settings:
     daily_budget_usd_micro: int | None = None
     webhook_user_id: str | None = None
     webhook_hosts: tuple[str, ...] = ()
+    proxy_store_images: bool = False
     queue_url: str | None = None
     job_retention_days: int = 30
     base_path: str = ""
@@ -375,6 +376,14 @@ TABLE: tuple[Setting, ...] = (
         "",
         "Hosts that a request's `webhookUrl` may name: exact ones, or `*.example.com` for all "
         "below. Empty: every `webhookUrl` is refused.",
+    ),
+    Setting(
+        "FAL_IMAGE_PROXY_STORE_IMAGES",
+        "proxy_store_images",
+        _boolean,
+        "0",
+        "1: pictures of results that pass through the proxy are copied into the bucket, and the "
+        "answers link to them there.",
     ),
     Setting(
         "FAL_IMAGE_QUEUE_URL",

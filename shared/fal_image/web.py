@@ -110,6 +110,12 @@ class Response:
     def with_headers(self, *pairs: tuple[str, str]) -> Response:
         return Response(self.status, self.body, self.headers + pairs)
 
+    def close(self) -> None:
+        """Drop a body that nobody will read; one that is whole has nothing to drop."""
+        closing = getattr(self.body, "close", None)
+        if closing is not None:
+            closing()
+
     def read(self) -> bytes:
         """The whole body; for platforms that cannot stream. Reading an iterator empties it."""
         return self.body if isinstance(self.body, bytes) else b"".join(self.body)

@@ -139,17 +139,27 @@ class Wire:
 
     @contextmanager
     def stream(
-        self, url: str, *, key: str, timeout_s: float, silence_s: float
-    ) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Read an event stream of fal as it comes: its status and its chunks.
+        self,
+        method: str,
+        url: str,
+        *,
+        key: str,
+        timeout_s: float,
+        silence_s: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Iterator[Reply]:
+        """Send one request to fal with the key and read its event stream as it comes.
 
         Raises WireError, from the chunks too: when `silence_s` passes without a byte or
         `timeout_s` in all. Leaving the block early drops the connection.
         """
         ends_at = self._clock() + timeout_s
-        accept = {"accept": "text/event-stream"}
-        with self._opened("GET", url, key, accept, None, min(timeout_s, silence_s)) as answer:
-            yield answer.status_code, self._chunks(answer, ends_at, None, silence_s=silence_s)
+        accepting = {"accept": "text/event-stream", **(headers or {})}
+        waits_s = min(timeout_s, silence_s)
+        with self._opened(method, url, key, accepting, body, waits_s) as answer:
+            chunks = self._chunks(answer, ends_at, None, silence_s=silence_s)
+            yield Reply(answer.status_code, _headers_of(answer), chunks)
             drain(answer)
 
     @contextmanager
@@ -230,7 +240,7 @@ class Wire:
             try:
                 with self._request("GET", target, {}, None, ends_at - self._clock()) as answer:
                     if answer.is_redirect:
-                        url = urljoin(url, answer.headers["location"])
+                        url = _redirected(url, answer.headers["location"])
                         continue
                     return self._copy(answer, into, max_bytes, ends_at)
             except WireError as error:
@@ -365,6 +375,14 @@ def parse_target(url: str) -> SplitResult:
     if len(labels) < 2 or not are_labels or labels[-1].isdigit():
         raise ValueError("it must name a public host")
     return target
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads; what is no address at all is left for the check to refuse."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
 
 
 def host_matches(host: str, pattern: str) -> bool:

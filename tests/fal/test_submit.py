@@ -23,7 +23,7 @@ def fal(url: str, time: Time, key: str | None = "id:secret") -> Fal:
 
 def submit(peer: Peer, time: Time | None = None, left_s: float = 2.0, model: str = MODEL) -> str:
     time = time or Time()
-    return fal(peer.url, time).submit(model, {"prompt": "cat"}, ends_at=time() + left_s)
+    return fal(peer.url, time).submit(model, {"prompt": "cat"}, ends_at=time() + left_s).request_id
 
 
 def test_a_taken_job_is_submitted_once():

@@ -300,6 +300,7 @@ def test_an_error_is_explained_as_the_queue_would():
         "upstreamStatus": 503,
         "falRequestId": REQUEST_ID,
         "falErrorType": "runner_disconnected",
+        "falMessage": "runner died",
     }
 
 

@@ -93,6 +93,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     | st.builds(Notice, texts, numbers, st.none() | moments, st.none() | moments),
     "batch_id": st.none() | texts,
     "row": amounts,
+    "keeps_images": st.booleans(),
     "version": numbers,
 }
 
@@ -275,4 +276,5 @@ def test_an_error_of_fal_that_repeats_a_long_input_is_kept_in_short():
     outcome = Outcome("error", fault=fault)
     kept = to_document(a_job("failed", fault=fault, outcome=outcome))
     assert len(json.dumps(kept)) < 5_000
-    assert kept["fault"]["extensions"] == {"falRequestId": "r-1"}  # type: ignore[index]
+    told = {"falRequestId": "r-1", "falErrors": [{"msg": "too long"}]}
+    assert kept["fault"]["extensions"] == told  # type: ignore[index]

@@ -1,15 +1,8 @@
 // Opens a page in Chromium, clicks its #gen and reports the first thing that a visitor then meets.
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 const [executablePath, url] = process.argv.slice(2);
-const args = [
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-sync",
-  "--no-proxy-server",
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-];
-const browser = await chromium.launch({ executablePath, args });
+const browser = await launch(executablePath);
 try {
   const page = await browser.newPage();
   page.setDefaultTimeout(10_000);

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from fal_image.database.base import Database, Document
 from fal_image.storage.base import ObjectStorage, StoredObject
-from fal_image.wire import Answer, Fetched, Wire
+from fal_image.wire import Answer, Fetched, Reply, Wire
 
 
 class Crash(BaseException):
@@ -78,11 +78,11 @@ def counted_wire(effects: Effects, base: type[Wire] = Wire) -> type[Wire]:
             return answer
 
         @contextmanager
-        def stream(self, url: str, **options: Any) -> Iterator[tuple[int, Iterator[bytes]]]:
+        def stream(self, method: str, url: str, **options: Any) -> Iterator[Reply]:
             effects.alive()
-            with super().stream(url, **options) as (status, chunks):
+            with super().stream(method, url, **options) as reply:
                 effects.took_place("fal stream")
-                yield status, chunks
+                yield reply
 
         def fetch(self, url: str, into: BinaryIO, **options: Any) -> Fetched:
             act = super().fetch

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fal_image.dev.emulator.webhooks import Signer
 from fal_image.web import Headers
-from fal_image.wire import Answer, Fetched, FetchError, Wire, WireError
+from fal_image.wire import Answer, Fetched, FetchError, Reply, Wire, WireError
 
 from . import pictures
 
@@ -223,13 +223,12 @@ class _FalWire(Wire):
         return _json(200, self.fal.signer.jwks())
 
     @contextmanager
-    def stream(
-        self, url: str, *, key: str, timeout_s: float, silence_s: float
-    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def stream(self, method: str, url: str, *, key: str, **options: Any) -> Iterator[Reply]:
         """Says what the status is and ends, as streams do that were cut."""
-        assert key == KEY
+        assert (method, key) == ("GET", KEY)
         answer = self.fal.respond("GET", url.replace("/stream", ""), None)
-        yield (200 if answer.status < 300 else answer.status), iter([b"data: %b\n\n" % answer.body])
+        status = 200 if answer.status < 300 else answer.status
+        yield Reply(status, answer.headers, iter([b"data: %b\n\n" % answer.body]))
 
     def fetch(self, url: str, into: BinaryIO, *, max_bytes: int, ends_at: float) -> Fetched:
         if self.fal.clock() >= ends_at:

@@ -39,6 +39,25 @@ def call(
         ["--import", "./as_fal.mjs", "call.mjs", f"./{module}", function, json.dumps(arguments)],
         {"EMULATOR": emulator.url, "FAL_KEY": fal_key},
     )
+    return _called(said)
+
+
+def call_in_page(
+    module: str, function: str, *arguments: object, site: str, fal: Emulator
+) -> Called:
+    """The same as a script of a page of `site`, which has no key; only its sockets lead to fal.
+
+    Raises AssertionError as `call` does.
+    """
+    options = ["--import", "./as_page.mjs", "--experimental-websocket"]  # a flag until Node 22
+    said = run(
+        [*options, "call.mjs", f"./{module}", function, json.dumps(arguments)],
+        {"SITE": site, "EMULATOR": fal.url},
+    )
+    return _called(said)
+
+
+def _called(said: str) -> Called:
     *printed, last = said.splitlines()
     outcome = json.loads(last)
     return Called(outcome.get("returned"), outcome.get("threw"), tuple(printed))

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 
@@ -164,7 +164,8 @@ class MemoryStorage:
 
 @dataclass
 class World:
-    """One fal, one database, one storage, and time. `noted` are the errors that were logged."""
+    """One fal, one database, one storage, and time. `noted` are the errors that were logged, `bent`
+    the settings that differ."""
 
     database_url: str = "sqlite:////nowhere/jobs.db"
     database: Database | None = field(default_factory=MemoryDatabase)
@@ -175,6 +176,7 @@ class World:
     storage: MemoryStorage = field(default_factory=MemoryStorage)
     noted: list[str] = field(default_factory=list)
     hooks: Hooks = NO_HOOKS
+    bent: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.fal = FakeFal(self.time, self.now)
@@ -199,6 +201,7 @@ class World:
             max_wait_s=self.max_wait_s,
             log_level="ERROR",
         )
+        settings = replace(settings, **self.bent)
         effects = effects or Effects()
         seams = Seams(
             clock=self.time,

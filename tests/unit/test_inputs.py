@@ -65,6 +65,7 @@ def test_an_alias_stands_for_its_model():
         "fal-ai/flux/",
         "fal-ai/flux?x=1",
         "fal-ai/flux#x",
+        "fal-ai/flux/requests/r-1/cancel",
         "fal-ai/flux\n",
         "https://evil.example/x",
         "fal-ai/%2e%2e/x",

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import fal_client
 import httpx
 
 from ..errors import AppError, FalAuthFailed, FalFailed, SubmitUnknown
 from ..logs import logger
-from ..web import decode_events
+from ..web import Headers, decode_events
 from ..wire import Answer, Clock, Wire, WireError
 from . import refusals
 
@@ -27,6 +28,8 @@ POLL_FIRST_S, POLL_LAST_S, POLL_GROWTH = 0.25, 2.0, 1.5
 SUBMIT_TRIES = 5
 CALL_TIMEOUT_S = 30.0
 NOT_FOUND = "NOT_FOUND"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # fal's are UUIDs
 
 Sleep = Callable[[float], None]
 
@@ -47,6 +50,14 @@ class Status:
     @property
     def is_completed(self) -> bool:
         return self.state == "COMPLETED"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A submit that fal took: its request id, and how many are before it if fal said so."""
+
+    request_id: str
+    position: int | None
 
 
 @dataclass(frozen=True)
@@ -77,14 +88,18 @@ class _Transport(httpx.BaseTransport):
     lost: Callable[[WireError], Exception]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        content_type = request.headers.get("content-type")
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name == "content-type" or name.startswith(("x-fal-", "x-app-fal-"))
+        }
         try:
             answer = self.wire.call(
                 request.method,
                 str(request.url),
                 key=self.key,
                 timeout_s=request.extensions["timeout"]["read"],
-                headers={"content-type": content_type} if content_type else {},
+                headers=headers,
                 body=request.read(),
             )
         except WireError as error:
@@ -110,17 +125,18 @@ class Fal:
         ends_at: float,
         begin_by: float | None = None,
         webhook_url: str | None = None,
-    ) -> str:
-        """Put a job into fal's queue and return fal's request id. fal bills from here on.
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Taken:
+        """Put a job into fal's queue. fal bills from here on.
 
         It is sent again, not after `begin_by`, if fal certainly has not taken it. fal calls
-        `webhook_url` when the job has ended. Raises SubmitUnknown if fal may have taken it, any
-        other AppError if it certainly has not.
+        `webhook_url` when the job has ended; `headers` are wishes for the queue. Raises
+        SubmitUnknown if fal may have taken it, any other AppError if it certainly has not.
         """
         delay_s, last_at = POLL_FIRST_S, ends_at if begin_by is None else min(begin_by, ends_at)
         for attempt in range(1, SUBMIT_TRIES + 1):
             try:
-                return self._submit_once(model, arguments, ends_at, webhook_url)
+                return self._submit_once(model, arguments, ends_at, webhook_url, headers)
             except _NotTaken as refusal:
                 logger.warning("submit %d was not taken: %s", attempt, refusal.reason)
                 pause_s = max(delay_s, refusal.retry_after_s)
@@ -173,14 +189,9 @@ class Fal:
         """
         url = _handle(model, request_id).response_url
         for answer in self._answers(url, ends_at):
-            if 200 <= answer.status < 300:
-                return _result(answer)
-            if refusals.is_forgotten(answer.status, answer.body):
-                raise refusals.forgotten(request_id)
-            refusal = refusals.read(answer.status, answer.headers, answer.body)
-            too_early = refusal.status == 400 and "in progress" in str(refusal.detail)
-            if refusal.is_fals_own and refusal.status != 429 and not too_early:
-                raise refusals.explain(refusal, model, request_id=request_id)
+            found = read_result(answer, model, request_id)
+            if found is not None:
+                return found
         raise OutOfTime
 
     def cancel(self, model: str, request_id: str, *, ends_at: float) -> bool:
@@ -199,10 +210,22 @@ class Fal:
         return any(b"ALREADY_COMPLETED" in answer for answer in answers)
 
     def _submit_once(
-        self, model: str, arguments: dict[str, object], ends_at: float, webhook_url: str | None
-    ) -> str:
-        client = self._client(lambda answer: _judge_submit(answer, model), _lost_submit, ends_at)
-        return client.submit(model, arguments, webhook_url=webhook_url).request_id
+        self,
+        model: str,
+        arguments: dict[str, object],
+        ends_at: float,
+        webhook_url: str | None,
+        headers: Mapping[str, str],
+    ) -> Taken:
+        taken: list[Taken] = []
+
+        def judge(answer: Answer) -> httpx.Response:
+            taken.append(_taken(answer, model))
+            return httpx.Response(200, json=_HANDLE, request=httpx.Request("POST", _HANDLE_URL))
+
+        client = self._client(judge, _lost_submit, ends_at)
+        client.submit(model, arguments, webhook_url=webhook_url, headers=dict(headers))
+        return taken[-1]
 
     def _statuses(self, model: str, request_id: str, ends_at: float) -> Iterator[Status]:
         url = _handle(model, request_id).status_url
@@ -231,13 +254,14 @@ class Fal:
         """Statuses as fal sends them: a stream carries only the log entries that are new."""
         completed = None
         stream = self.wire.stream(
+            "GET",
             url,
             key=self._required_key(),
             timeout_s=ends_at - self.clock(),
             silence_s=self.silence_s,
         )
-        with stream as (http_status, chunks):
-            for event in decode_events(chunks) if http_status == 200 else ():
+        with stream as reply:
+            for event in decode_events(reply.chunks) if reply.status == 200 else ():
                 payload = refusals.parse_json(event.data.encode())
                 if not isinstance(payload, dict):
                     continue
@@ -283,6 +307,10 @@ class Fal:
         return self.key
 
 
+# fal-client insists on a handle with URLs; ours are built from the model id instead.
+_HANDLE_URL = "https://queue.fal.run"
+_HANDLE = {"request_id": "", "response_url": "", "status_url": "", "cancel_url": ""}
+
 # We read statuses and results ourselves; a client that could would cost 20 ms of TLS set-up.
 _NO_CLIENT = httpx.Client(transport=httpx.BaseTransport(), trust_env=False)
 
@@ -292,47 +320,71 @@ def _handle(model: str, request_id: str) -> fal_client.SyncRequestHandle:
     return fal_client.SyncRequestHandle.from_request_id(_NO_CLIENT, model, request_id)
 
 
-def _judge_submit(answer: Answer, model: str) -> httpx.Response:
-    payload = refusals.parse_json(answer.body)
+def read_result(answer: Answer, model: str, request_id: str) -> Result | None:
+    """What an answer says of a completed job, None if it says nothing yet.
+
+    Raises FalRejected, FalFailed, FalAuthFailed if the job failed.
+    """
     if 200 <= answer.status < 300:
-        request_id = payload.get("request_id") if isinstance(payload, dict) else None
-        if not isinstance(request_id, str) or not request_id:
-            raise SubmitUnknown(f"fal answered HTTP {answer.status} without a request id")
-        # fal-client insists on the three URLs; ours are built from the model id instead.
-        taken = {"request_id": request_id, "response_url": "", "status_url": "", "cancel_url": ""}
-        return httpx.Response(
-            200, json=taken, request=httpx.Request("POST", "https://queue.fal.run")
-        )
+        return result_of(answer.headers, answer.body)
+    if refusals.is_forgotten(answer.status, answer.body):
+        raise refusals.forgotten(request_id)
     refusal = refusals.read(answer.status, answer.headers, answer.body)
-    if refusal.status == 429:
-        error = refusals.explain(refusal, model, request_id=None)
+    too_early = refusal.status == 400 and "in progress" in str(refusal.detail)
+    if refusal.is_fals_own and refusal.status != 429 and not too_early:
+        raise refusals.explain(refusal, model, request_id=request_id)
+    return None
+
+
+def _taken(answer: Answer, model: str) -> Taken:
+    """What fal's answer to a submit says. Raises _NotTaken, SubmitUnknown and other AppErrors."""
+    if 200 <= answer.status < 300:
+        payload = refusals.parse_json(answer.body)
+        found = payload if isinstance(payload, dict) else {}
+        request_id, position = found.get("request_id"), found.get("queue_position")
+        if not isinstance(request_id, str) or not _REQUEST_ID.fullmatch(request_id):
+            raise SubmitUnknown(f"fal answered HTTP {answer.status} without a request id")
+        return Taken(request_id, position if isinstance(position, int) else None)
+    error = submit_error(answer, model)
+    if answer.status == 429:
         pause_s = _seconds(answer.headers.get("retry-after"))
         raise _NotTaken(error, "HTTP 429", retry_after_s=pause_s)
-    if refusal.detail is not None and refusal.status not in {408, 409}:
-        raise refusals.explain(refusal, model, request_id=None)
-    raise SubmitUnknown(
+    raise error
+
+
+def submit_error(answer: Answer, model: str) -> AppError:
+    """What an answer means that takes no job: SubmitUnknown if fal may have taken it all the same,
+    any other error if it certainly has not."""
+    refusal = refusals.read(answer.status, answer.headers, answer.body)
+    if refusal.status == 429 or (refusal.detail is not None and refusal.status not in {408, 409}):
+        return refusals.explain(refusal, model, request_id=None)
+    return SubmitUnknown(
         f"fal's gateway answered HTTP {answer.status}", upstreamStatus=answer.status
     )
 
 
-def _lost_submit(error: WireError) -> Exception:
+def submit_loss(error: WireError) -> AppError:
+    """What a submit without an answer means: SubmitUnknown once a byte of it has left."""
     if error.sent:
         return SubmitUnknown(f"fal's answer to the submit was lost ({error.reason})")
-    return _NotTaken(
-        FalFailed(
-            f"fal could not be reached ({error.reason})",
-            hint="The function has no way out to the internet: allow public network access or "
-            "attach a NAT gateway. Nothing was sent to fal.",
-            retryable=True,
-        ),
-        error.reason,
+    return FalFailed(
+        f"fal could not be reached ({error.reason})",
+        hint="The function has no way out to the internet: allow public network access or "
+        "attach a NAT gateway. Nothing was sent to fal.",
+        retryable=True,
     )
 
 
-def _result(answer: Answer) -> Result:
-    units = answer.headers.get("x-fal-billable-units") or ""
+def _lost_submit(error: WireError) -> Exception:
+    failure = submit_loss(error)
+    return failure if error.sent else _NotTaken(failure, error.reason)
+
+
+def result_of(headers: Headers, body: bytes) -> Result:
+    """The result that a successful answer's headers and body are."""
+    units = headers.get("x-fal-billable-units") or ""
     billable = float(units) if re.fullmatch(r"\d{1,9}(\.\d+)?", units) else None
-    return Result(refusals.parse_json(answer.body), billable)
+    return Result(refusals.parse_json(body), billable)
 
 
 def _status(payload: dict[str, object]) -> Status:

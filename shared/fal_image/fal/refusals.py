@@ -68,6 +68,8 @@ def explain(refusal: Refusal, model: str, *, request_id: str | None) -> AppError
             retryable=retryable,
             falErrors=refusal.detail,
         ).adding(**facts)
+    if isinstance(refusal.detail, str):
+        facts["falMessage"] = _words(refusal.detail)
     return FalFailed(
         f"fal answered HTTP {refusal.status}: {_words(refusal.detail)}",
         hint=_model_hint(model) if refusal.status == 404 and request_id is None else None,

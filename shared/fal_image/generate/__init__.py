@@ -1,7 +1,14 @@
 """From an order to a finished job: `service` takes orders, `steps` is the one idempotent step that
 every driver takes, `records` keeps the documents."""
 
-from .orders import Orders, actual_usd_micro, estimate_usd_micro, is_allowed
+from .orders import (
+    Orders,
+    actual_usd_micro,
+    estimate_usd_micro,
+    is_all_allowed,
+    is_allowed,
+    is_some_allowed,
+)
 from .records import Records
 from .service import Generator, Wish, failure_of
 from .steps import Steps
@@ -20,6 +27,8 @@ __all__ = [
     "estimate_usd_micro",
     "failure_of",
     "ignore",
+    "is_all_allowed",
     "is_allowed",
+    "is_some_allowed",
     "turn_of",
 ]

@@ -58,13 +58,13 @@ class Copies:
         now = self.now()
         total = {"total": milliseconds((now - job.created_at).total_seconds())}
         timings = outcome.timings_ms | _copy_timings(kept) | total
-        warnings = (*_warnings(outcome, images), *notes)
+        warnings = (*_warnings(outcome, images), *notes) if job.keeps_images else (_NOT_KEPT,)
         return self.records.apply(
             job, happen.Stored(now, turn.owner, images, warnings, timings, actual)
         )
 
     def _kept(self, job: Job, outcome: Outcome, turn: Turn) -> list[Kept]:
-        sources = self._sources(job, outcome, turn)
+        sources = self._sources(job, outcome, turn) if job.keeps_images else None
         if sources is None:
             return []
         if not sources:
@@ -105,6 +105,9 @@ class Copies:
             return self.records.apply(job, happen.CopyPaused(now, owner, fault, now + pause))
         self.ledger.settle(job.job_id, job.reservations, actual)
         return self.records.apply(job, happen.CopyFailed(now, owner, fault, actual))
+
+
+_NOT_KEPT = JobWarning("not_kept", "The pictures stay at fal: the proxy was not told to keep any.")
 
 
 def _warnings(outcome: Outcome, images: tuple[Image, ...]) -> tuple[JobWarning, ...]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from ..errors import FalAuthFailed, InvalidInput, MissingPrompt, ModelNotAllowed
+from ..errors import FalAuthFailed, FalRejected, InvalidInput, MissingPrompt, ModelNotAllowed
 from ..fal import catalog
 from ..inputs import Order
 
@@ -20,16 +20,19 @@ class Orders:
     allowed_models: tuple[str, ...]
     key: str | None = field(repr=False)
 
+    def refuse_model(self, model_id: str) -> None:
+        """Raises ModelNotAllowed for a model outside the owner's globs."""
+        if not is_allowed(model_id, self.allowed_models):
+            raise ModelNotAllowed(f"the model {model_id} is not allowed here")
+
     def checked(self, order: Order) -> Order:
         """The order as it will be sent, but for its input pictures. Raises before any money."""
         model = catalog.find(order.model)
-        if not is_allowed(order.model, self.allowed_models):
-            raise ModelNotAllowed(f"the model {order.model} is not allowed here")
+        self.refuse_model(order.model)
         needs_prompt = model is None or _requires(model, "prompt")
         if needs_prompt and order.prompt is None:
             raise MissingPrompt('"prompt" is absent, blank or not a string')
-        if not self.key:
-            raise FalAuthFailed("FAL_KEY is not set")
+        self._require_key()
         if model is None:
             return order
         if model.kind == "text-to-image" and "image_size" in model.fields:
@@ -47,10 +50,46 @@ class Orders:
             raise InvalidInput(f"{first['field']}: {first['message']}", fields=fields)
         return order
 
+    def checked_as_it_is(self, order: Order) -> Order:
+        """The order itself, for callers who speak fal's own language: nothing is added to it, and
+        what is wrong with its input is told as fal does.
+
+        Raises FalRejected, ModelNotAllowed, FalAuthFailed, all before any money.
+        """
+        self.refuse_model(order.model)
+        self._require_key()
+        model = catalog.find(order.model)
+        problems = catalog.check(model, order.arguments) if model else []
+        if problems:
+            place = ".".join(str(part) for part in problems[0].loc)
+            raise FalRejected(
+                f"fal would refuse the input: {place}: {problems[0].msg}",
+                retryable=True,
+                falErrors=[problem.to_fal() for problem in problems],
+            )
+        return order
+
+    def _require_key(self) -> None:
+        if not self.key:
+            raise FalAuthFailed("FAL_KEY is not set")
+
 
 def is_allowed(model: str, globs: tuple[str, ...]) -> bool:
     """Whether a model id matches one of the globs: `*` stops at a slash, `**` does not."""
     return any(_pattern(glob).fullmatch(model) for glob in globs)
+
+
+def is_some_allowed(app: str, globs: tuple[str, ...]) -> bool:
+    """Whether there may be a model of this app (owner and name) that matches one of the globs."""
+    depth = app.count("/") + 1
+    starts = ("/".join(glob.split("/")[:depth]) for glob in globs)
+    return is_allowed(app, tuple(starts)) or is_allowed(app, globs)
+
+
+def is_all_allowed(app: str, globs: tuple[str, ...]) -> bool:
+    """Whether every model that an app may have matches one of the globs, however long its id is."""
+    deepest = max((glob.count("/") for glob in globs), default=0)
+    return all(is_allowed(app + "/~" * below, globs) for below in range(deepest + 2))
 
 
 def estimate_usd_micro(order: Order) -> int | None:

@@ -7,10 +7,11 @@ know HTTP and how callers prove who they are.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ..database.memory import MemoryDatabase
@@ -26,7 +27,18 @@ from ..errors import (
 )
 from ..fal.webhooks import Delivery
 from ..inputs import Order
-from ..jobs import ID, Cost, Job, JobWarning, Notice, State, derived_id, new_job_id
+from ..jobs import (
+    ID,
+    ID_BYTES,
+    Cost,
+    Job,
+    JobWarning,
+    Notice,
+    State,
+    base32,
+    derived_id,
+    new_job_id,
+)
 from ..jobs.documents import abbreviated, input_sha256
 from ..jobs.events import CancelAsked
 from ..ledger import Ledger
@@ -46,6 +58,7 @@ class Wish:
 
     With a `job_id` the order is one intent: it is paid once, however often it comes. `public_url`
     is where fal reaches us. Who `waits` does so until `wait_by` on the clock, or the turn is over.
+    `headers` go to fal's queue with the submit. Without `keeps_images` the pictures stay at fal.
     """
 
     caller: str | None = None
@@ -56,6 +69,8 @@ class Wish:
     wait_by: float = math.inf
     batch_id: str | None = None
     row: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keeps_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,16 +104,22 @@ class Generator:
 
     def start(self, order: Order, turn: Turn, wish: Wish) -> Job:
         """Submit a checked order, or find the job that it already is. See `generate`."""
+        job, arguments = self.begin(order, turn, wish)
+        return job if arguments is None else self.steps.submit(job, arguments, turn, wish.headers)
+
+    def begin(self, order: Order, turn: Turn, wish: Wish) -> tuple[Job, dict[str, object] | None]:
+        """Make the job of a checked order, `submitting` under this turn's lease, for the caller to
+        send with what is given beside it; None there: it is a job that was made before."""
         self.steps.assets.warm()
         existing = self._existing(order, wish)
         if existing is not None:
-            return existing
+            return existing, None
         arguments = self.steps.uploads.readable(
             order.arguments, wish.caller, ends_at=turn.answer_by
         )
         self._refuse_too_late(turn)
         job, is_new = self._created(order, wish, "submitting", turn)
-        return self.steps.submit(job, arguments, turn) if is_new else job
+        return job, arguments if is_new else None
 
     def queue(self, order: Order, wish: Wish) -> Job:
         """Keep a job that somebody else begins: its document is `new`. See `generate`."""
@@ -156,31 +177,57 @@ class Generator:
         known = self.steps.records.find_many(ids[1:]) if len(ids) > 1 else []
         return known[0].job_id if known else ids[0]
 
-    def _at_once(self, order: Order, turn: Turn, wish: Wish) -> Job:
-        """Without a database the job lives as long as this call, so its failure is an error."""
+    def in_memory(self) -> Generator:
+        """This one with jobs that live as long as it does: what there is without a database."""
         memory = MemoryDatabase()
         steps = replace(
             self.steps,
             records=replace(self.steps.records, database=lambda: memory),
             ledger=Ledger(lambda: memory, None, self.now),
         )
-        own = replace(self, steps=steps)
-        job = own.start(order, turn, wish)
+        return replace(self, steps=steps)
+
+    def adopted(self, model: str, request_id: str, caller: str, *, keeps_images: bool) -> Job:
+        """A job for a request that fal has and of which nothing was kept: for one in memory.
+
+        Its id is of the request: what is stored of it has one name on each day.
+        """
+        now = self.now()
+        digest = hashlib.sha256(request_id.encode()).digest()[:ID_BYTES]
+        job = Job(
+            job_id=base32(digest),
+            model=model,
+            created_at=now,
+            updated_at=now,
+            caller=caller,
+            state="submitted",
+            fal_request_id=request_id,
+            settled=True,
+            keeps_images=keeps_images,
+        )
+        return self.steps.records.create(job) or self.steps.records.load(job.job_id)
+
+    def _at_once(self, order: Order, turn: Turn, wish: Wish) -> Job:
+        """Without a database the job lives as long as this call, so its failure is an error."""
+        own = self.in_memory()
+        job, arguments = own.begin(order, turn, wish)
         try:
-            job = steps.wait(job, turn)
+            job = own.steps.wait(own.steps.submit(job, arguments or {}, turn, wish.headers), turn)
         except KeyboardInterrupt:
-            steps.fal.cancel(
-                job.model, job.fal_request_id or "", ends_at=self.clock() + CANCEL_TIME_S
-            )
+            job = own.steps.records.load(job.job_id)
+            if job.fal_request_id is not None:
+                ends_at = self.clock() + CANCEL_TIME_S
+                own.steps.fal.cancel(job.model, job.fal_request_id, ends_at=ends_at)
             raise
         if job.fault is not None and job.is_over:
             raise job.fault.error()
         if job.state != "done":
-            raise own._out_of_time(job)
+            raise own.out_of_time(job)
         return own.presented(job)
 
-    def _out_of_time(self, job: Job) -> DeadlineExceeded:
-        """Nobody could fetch the result later: cancel, unless fal was faster."""
+    def out_of_time(self, job: Job) -> DeadlineExceeded:
+        """The error for a job that nobody could ask about later: it is cancelled at fal, unless fal
+        was faster."""
         error = DeadlineExceeded("fal was still working when the time for the answer ran out")
         outcome = self.steps.withdraw(job)
         if outcome is not None:
@@ -236,6 +283,7 @@ class Generator:
             notice=Notice(wish.notice_url) if wish.notice_url else None,
             batch_id=wish.batch_id,
             row=wish.row,
+            keeps_images=wish.keeps_images,
         )
         self.steps.records.check(job)
         caller = wish.caller or NO_CALLER

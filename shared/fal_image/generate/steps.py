@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from ..assets import Assets
 from ..errors import (
@@ -26,7 +27,7 @@ from ..fal import webhooks
 from ..fal.client import NOT_FOUND, Fal, OutOfTime, Status
 from ..jobs import Fault, Job, Lease, Notice, Outcome, State, states
 from ..jobs import events as happen
-from ..ledger import Ledger
+from ..ledger import Ledger, insisting
 from ..logs import logger
 from ..notices import TIMEOUT_S, Notices
 from ..uploads import Uploads
@@ -40,11 +41,9 @@ from .turns import LEASE_AFTER_S, SUBMIT_LEASE_S, Stages, Turn, milliseconds
 CANCEL_TIME_S = 0.75  # spent twice at most, inside the 2 s kept back for the answer
 # While somebody else works on the job that is waited for, slower and slower.
 LOOK_FIRST_S, LOOK_LAST_S, LOOK_GROWTH = 0.03, 0.5, 1.5
-NOTE_AGAIN_S = 0.25
 TELL_FOR = timedelta(hours=24)
 TELL_AGAIN = timedelta(minutes=1)  # doubled with each try, up to an hour
 FORGETS_AFTER = timedelta(minutes=6)  # fal docs, queue: a result of 10 KB or more
-ATTEMPTS = 3  # to write down what fal has taken, should the database fail just then
 
 
 @dataclass(frozen=True)
@@ -66,25 +65,41 @@ class Steps:
     accepts_loopback: bool = False
     hooks: Hooks = NO_HOOKS
 
-    def submit(self, job: Job, arguments: dict[str, object], turn: Turn) -> Job:
+    def submit(
+        self,
+        job: Job,
+        arguments: dict[str, object],
+        turn: Turn,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Job:
         """Send a job to fal that is `submitting` under this turn's lease; never twice.
 
-        Raises Internal, with the request id, if fal took it and the database would not hear of it.
+        `headers` are wishes for fal's queue. Raises Internal, with the request id, if fal took it
+        and the database would not hear of it.
         """
         try:
-            request_id = self.fal.submit(
+            taken = self.fal.submit(
                 job.model,
                 arguments,
                 ends_at=turn.ends_at,
                 begin_by=turn.ends_at + LEASE_AFTER_S - SUBMIT_LEASE_S,
                 webhook_url=self._webhook_url(job),
+                headers=headers,
             )
-        except SubmitUnknown as error:
-            return self._noted(job, happen.Lost(self.now(), Fault.of(error)))
         except AppError as error:
-            self.ledger.settle(job.job_id, job.reservations, 0)
-            return self._noted(job, happen.NotTaken(self.now(), Fault.of(error)))
-        return self._noted(job, happen.Answered(self.now(), request_id))
+            return self.not_submitted(job, error)
+        job = self._noted(job, happen.Answered(self.now(), taken.request_id))
+        if taken.position is not None:
+            turn.listener("queued", {"position": taken.position, "ageMs": 0})
+        return job
+
+    def not_submitted(self, job: Job, error: AppError) -> Job:
+        """Write down that a job has no request id: after SubmitUnknown fal may still have taken it,
+        after any other error it certainly has not, and what was reserved is given back."""
+        if isinstance(error, SubmitUnknown):
+            return self._noted(job, happen.Lost(self.now(), Fault.of(error)))
+        self.ledger.settle(job.job_id, job.reservations, 0)
+        return self._noted(job, happen.NotTaken(self.now(), Fault.of(error)))
 
     def wait(self, job: Job, turn: Turn) -> Job:
         """Stay with a job until it is over or the answer is due."""
@@ -143,8 +158,7 @@ class Steps:
         try:
             arguments = self.uploads.readable(begun.arguments, begun.caller, ends_at=turn.answer_by)
         except AppError as error:
-            self.ledger.settle(job.job_id, job.reservations, 0)
-            return self._noted(begun, happen.NotTaken(self.now(), Fault.of(error)))
+            return self.not_submitted(begun, error)
         return self.submit(begun, arguments, turn)
 
     def _find_lost(self, job: Job, turn: Turn) -> Job:
@@ -279,21 +293,16 @@ class Steps:
     def _noted(self, job: Job, event: happen.Event) -> Job:
         """Write down what became of a submit. fal may have been paid: the database gets some
         chances, and the caller is never told to try again."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self.records.apply(job, event)
-            except (DatabaseUnavailable, NotFound) as error:
-                if attempt < ATTEMPTS and isinstance(error, DatabaseUnavailable):
-                    self.sleep(NOTE_AGAIN_S * attempt)
-                    continue
-                request_id = event.request_id if isinstance(event, happen.Answered) else None
-                raise Internal(
-                    "the database did not take what fal answered to the submit",
-                    hint="Look at the job later: fal's webhook brings it back.",
-                    jobId=job.job_id,
-                    falRequestId=request_id,
-                ) from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        try:
+            return insisting(lambda: self.records.apply(job, event), self.sleep)
+        except (DatabaseUnavailable, NotFound) as error:
+            request_id = event.request_id if isinstance(event, happen.Answered) else None
+            raise Internal(
+                "the database did not take what fal answered to the submit",
+                hint="Look at the job later: fal's webhook brings it back.",
+                jobId=job.job_id,
+                falRequestId=request_id,
+            ) from error
 
     @property
     def _copies(self) -> Copies:

@@ -1,7 +1,7 @@
 """Jobs: what one is (`values`), what may happen to it (`events`, `states`), and how it is kept
 (`documents`)."""
 
-from .ids import ID, ID_CHARS, RANDOM_BYTES, base32, derived_id, new_job_id, rfc3339
+from .ids import ID, ID_BYTES, ID_CHARS, RANDOM_BYTES, base32, derived_id, new_job_id, rfc3339
 from .values import (
     Cost,
     Fault,
@@ -19,6 +19,7 @@ from .values import (
 
 __all__ = [
     "ID",
+    "ID_BYTES",
     "ID_CHARS",
     "RANDOM_BYTES",
     "Cost",

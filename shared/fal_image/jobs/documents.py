@@ -18,6 +18,7 @@ from .values import Fault, Job, Outcome
 INLINE_CHARS = 2_000  # a longer data URI in the input is kept as its hash: it went to fal already
 
 MAX_OUTPUT_BYTES = 100_000  # of an output that is not of pictures
+MAX_URL_CHARS = 4_096
 MAX_EXTENSION_CHARS = 10_000  # of one fact that an error carries
 INLINE = "data:"
 """What stands in the place of a picture that came inside the output."""
@@ -47,7 +48,7 @@ def _without_pictures(outcome: Outcome | None) -> Outcome | None:
     if outcome is None:
         return None
     sources = outcome.sources and tuple(
-        replace(source, url=INLINE) if source.url.startswith(INLINE) else source
+        replace(source, url=INLINE) if _is_long(source.url) else source
         for source in outcome.sources
     )
     output, fault = _small(outcome.output), _brief(outcome.fault)
@@ -58,12 +59,32 @@ def _brief(fault: Fault | None) -> Fault | None:
     """The fault without what is too long to keep: fal's errors may repeat the whole input."""
     if fault is None:
         return None
-    kept = {
-        name: value
-        for name, value in fault.extensions.items()
-        if len(json.dumps(value, ensure_ascii=False)) <= MAX_EXTENSION_CHARS
-    }
+    extensions = fault.extensions
+    if isinstance(extensions.get("falErrors"), list):
+        extensions = extensions | {"falErrors": _without_inputs(extensions["falErrors"])}
+    kept = {name: value for name, value in extensions.items() if not _is_large(value)}
     return replace(fault, extensions=kept)
+
+
+def _without_inputs(errors: Any) -> Any:
+    """fal's list of errors without the values they quote, where those make it too long."""
+    if not _is_large(errors):
+        return errors
+    return [
+        {name: value for name, value in each.items() if name != "input"}
+        if isinstance(each, dict)
+        else each
+        for each in errors
+    ]
+
+
+def _is_large(value: object) -> bool:
+    return len(json.dumps(value, ensure_ascii=False)) > MAX_EXTENSION_CHARS
+
+
+def _is_long(url: str) -> bool:
+    """Whether a picture's URL is the picture itself, or no URL that anybody could keep."""
+    return url.startswith(INLINE) or len(url) > MAX_URL_CHARS
 
 
 def _small(output: object) -> object:
@@ -85,6 +106,10 @@ def _defaults() -> dict[str, object]:
 
 
 _DEFAULTS = _defaults()
+
+# msgspec learns a type with its first use; a second thread that uses the half-learnt type meanwhile
+# crashes the process (msgspec 0.22, DataclassInfo_Convert). So it learns this one with our import.
+msgspec.json.Decoder(Job)
 
 
 def from_document(job_id: str, version: int, body: dict[str, object]) -> Job:

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, in lower case
 ID_CHARS = 26
+ID_BYTES = 16
 RANDOM_BYTES = 10
 ID = re.compile(rf"[{_ALPHABET}]{{{ID_CHARS}}}")
 
@@ -24,7 +25,7 @@ def derived_id(secret: str, *parts: str) -> str:
     The same parts always give the same id: this is how one intent finds its one job.
     """
     text = "\n".join(f"{len(part)}:{part}" for part in parts)
-    return base32(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()[:16])
+    return base32(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()[:ID_BYTES])
 
 
 def base32(content: bytes) -> str:

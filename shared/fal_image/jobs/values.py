@@ -165,7 +165,8 @@ class Job:
     """`arguments` are the model's own fields as the caller gave them, the prompt among them.
 
     `begun_at` is when the submit was begun, `asked_at` when fal was last asked about it; the
-    reservations are open until `settled`. `version` is the document's.
+    reservations are open until `settled`. The pictures of a job that does not keep them stay at
+    fal. `version` is the document's.
     """
 
     job_id: str
@@ -199,6 +200,7 @@ class Job:
     notice: Notice | None = None
     batch_id: str | None = None
     row: int | None = None
+    keeps_images: bool = True
     version: int = 0
 
     @property

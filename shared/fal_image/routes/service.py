@@ -19,6 +19,7 @@ from ..fal import catalog
 from ..fal.webhooks import Verifier
 from ..generate import Generator, is_allowed
 from ..notices import Notices
+from ..proxy import Proxy
 from ..settings import Settings
 from ..uploads import Uploads
 from ..web import Request, Response, json_response
@@ -26,6 +27,7 @@ from ..wire import Clock
 from .batches import BatchRoutes
 from .files import FileRoutes
 from .jobs import JobRoutes
+from .proxy import ProxyRoutes
 from .table import Call, Route, Variables
 from .vendors import VendorRoutes
 
@@ -39,6 +41,7 @@ class Routes:
     batches: Batches
     drivers: Drivers
     notices: Notices
+    proxy: Proxy
     verifier: Verifier
     variables: Variables
     new_owner: Callable[[], str]
@@ -65,11 +68,13 @@ class Routes:
             lambda: self.now().timestamp(),
             self.settings.max_image_bytes,
         )
+        proxied = ProxyRoutes(self.settings, self.generator, self.proxy, self.clock, self.new_owner)
         batches = BatchRoutes(self.settings, self.batches, self.clock, self.new_owner)
         return (
             *jobs.table(),
             *batches.table(),
             *files.table(),
+            *proxied.table(),
             *self._vendors.table(),
             Route("GET", "/models", "ticket", self.models),
             Route("GET", "/health", "open", self.health),

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import UnsupportedMediaType
+from ..errors import AppError, UnsupportedMediaType
 from ..inputs import parse_object
-from ..web import Platform, Request, Response
+from ..web import Platform, Request, Response, problem_response
 
 KEPT_BACK_S = 2.0  # for copying the answer out, before the platform or its gateway hangs up
 
 # "fal" and "signed" show in the address who they are.
 Who = Literal["open", "ticket", "key", "signed", "fal"]
+
+
+# The answer that an error becomes, of the request with this id.
+Refuse = Callable[[AppError, str], Response]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Route:
     pattern: str
     who: Who
     handle: Callable[[Call], Response]
+    refuse: Refuse = problem_response
 
     def match(self, path: str) -> dict[str, str] | None:
         """The path's parameters, None if it is another route's. `{name*}` takes the rest."""

@@ -1,0 +1,78 @@
+"""fal's addresses, played by ours: by header for the `proxyUrl` of @fal-ai/client, by path for
+clients that take a base URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import Misconfigured
+from ..generate import Generator, turn_of
+from ..proxy import Asked, Proxy, of_header, of_path, refusal
+from ..proxy.targets import HEADER, Target
+from ..settings import Settings
+from ..web import Response
+from ..wire import Clock
+from .jobs import intended_id, public_url
+from .table import Call, Route, answer_by
+
+PATH = "/api/fal/proxy"
+METHODS = ("GET", "POST", "PUT")
+
+
+@dataclass(frozen=True)
+class ProxyRoutes:
+    settings: Settings
+    generator: Generator
+    proxy: Proxy
+    clock: Clock
+    new_owner: Callable[[], str]
+
+    def table(self) -> tuple[Route, ...]:
+        by_header = (Route(name, PATH, "ticket", self.by_header, refusal) for name in METHODS)
+        place = f"{PATH}/{{host}}/{{path*}}"
+        by_path = (Route(name, place, "ticket", self.by_path, refusal) for name in METHODS)
+        return (*by_header, *by_path)
+
+    def by_header(self, call: Call) -> Response:
+        target = of_header(call.request.method, call.request.headers.get(HEADER))
+        return self._answer(call, target, None)
+
+    def by_path(self, call: Call) -> Response:
+        request = call.request
+        target = of_path(request.method, call.params["host"], call.params["path"], request.query)
+        here = public_url(self.settings, call)
+        if here is None and target.kind in ("submit", "status", "follow"):
+            raise Misconfigured(
+                "FAL_IMAGE_PUBLIC_URL: must be set: the answer to this call names addresses of ours"
+            )
+        return self._answer(call, target, f"{here}{PATH}")
+
+    def _answer(self, call: Call, target: Target, base: str | None) -> Response:
+        request, settings = call.request, self.settings
+        platform = request.platform
+        call.note(target=target.kind)
+        asked = Asked(
+            target=target,
+            method=request.method,
+            headers=request.headers,
+            body=request.body,
+            caller=call.caller or "",
+            turn=turn_of(
+                platform,
+                self.clock,
+                owner=self.new_owner(),
+                answer_by=answer_by(platform, call.started_at, settings.max_wait_s),
+            ),
+            public_url=public_url(settings, call),
+            base=base,
+            can_stream=platform.name == "wsgi",
+            job_id=self._intended_id(call, target),
+            note=call.note,
+        )
+        return self.proxy.answer(asked)
+
+    def _intended_id(self, call: Call, target: Target) -> str | None:
+        if target.kind not in ("submit", "run", "stream"):
+            return None
+        return intended_id(self.generator, self.settings, call, f"proxy {target.kind}")
