@@ -15,6 +15,8 @@ from fal_image.app import build_app
 from fal_image.dev.emulator import Emulator
 from fal_image.server import bind, running, url_of
 from fal_image.settings import Settings
+from support.instances import Server
+from support.instances import serving as our_server
 from support.seeds import Endpoint
 
 PAGE = Path(__file__).with_name("recipe.html")
@@ -45,6 +47,17 @@ def endpoint(fal: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             )
             with running(build_app(settings, environ={}), listener):
                 yield Endpoint(url, site, fal)
+
+
+@pytest.fixture(scope="module")
+def proxy(fal: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Our endpoint with a database, whose proxy is at /api/fal/proxy of the pages' own site.
+
+    Who shows no key is somebody: what the printed lines leave to the site's own server.
+    """
+    folder = tmp_path_factory.mktemp("proxy")
+    with our_server(fal, folder, FAL_IMAGE_ALLOW_ANONYMOUS="1") as server:
+        yield server
 
 
 def recipe_page(url: str) -> bytes:

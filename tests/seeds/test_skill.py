@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ from fal_image.dev.emulator import Emulator
 from fal_image.fal import catalog
 from fal_image.web import Request
 from support import pictures
-from support.emulator import ask
-from support.instances import Postbox, instance
-from support.node import call
+from support.emulator import QUEUE, SCHNELL, ask
+from support.instances import Answer, Postbox, Server, instance
+from support.node import call, call_in_page
 from support.seeds import Endpoint, assert_ours_is_the_same, ordered, size_px
 
 PROMPT = "a calico cat at sunset"
@@ -160,3 +161,41 @@ def test_the_handler_of_webhooks_keeps_the_last_picture_and_ours_keeps_all(
     assert [file.read_bytes() for file in theirs.iterdir()] == stored[1:]
     stranger = Request("POST", webhook.path, webhook.platform, body=webhook.body)
     assert endpoint.deliver(stranger).status == 401
+
+
+def test_the_route_of_the_proxy_answers_what_fal_answers(proxy: Server, fal: Emulator) -> None:
+    """GET and POST of a status, a result and a submit: status, body and headers are fal's."""
+
+    def through(method: str, target: str, body: object = None) -> Answer:
+        return proxy.http(method, "/api/fal/proxy", body, x_fal_target_url=target)
+
+    taken = through("POST", f"{QUEUE}/{SCHNELL}", {"prompt": PROMPT})
+    assert taken.status == 200
+    assert taken.json["request_id"] == fal.ledger[-1].request_id
+    for url in (f"{taken.json['status_url']}?logs=1", taken.json["response_url"]):
+        ours, theirs = through("GET", url), ask(fal, "GET", url)
+        assert (ours.status, ours.json) == (theirs.status, theirs.json)
+        assert ours.headers["x-fal-request-id"] == theirs.headers["x-fal-request-id"]
+    assert through("POST", "").status == 400
+    assert through("POST", "https://example.com/fal-ai/flux/schnell").status == 412
+
+
+def test_a_page_with_proxy_url_needs_no_key(proxy: Server, endpoint: Endpoint) -> None:
+    fal = endpoint.fal
+    called = call_in_page(
+        "seeds/skill.mjs", "generateInPage", PROMPT, {"seed": 7}, site=proxy.url, fal=fal
+    )
+    assert called.threw is None
+    assert called.returned["seed"] == 7
+    assert_ours_is_the_same(endpoint, called.returned)
+
+
+def test_realtime_generation_shows_its_picture(proxy: Server, fal: Emulator) -> None:
+    """The socket is fal's; the token that opens it comes through our proxy."""
+    tokens = fal.calls["token"]
+    called = call_in_page("seeds/skill.mjs", "preview", site=proxy.url, fal=fal)
+    assert called.returned["id"] == "preview"
+    kind, _, content = called.returned["src"].partition(";base64,")
+    assert kind == "data:image/jpeg"
+    assert base64.b64decode(content).startswith(b"\xff\xd8")
+    assert (fal.ledger[-1].via, fal.calls["token"]) == ("realtime", tokens + 1)

@@ -71,6 +71,25 @@ export async function stream() {
   return { events, result };
 }
 
+export async function realtime(proxyUrl) {
+  fal.config({ proxyUrl });
+  let connection;
+  const result = await new Promise((resolve) => {
+    connection = fal.realtime.connect("fal-ai/flux/dev", {
+      onResult: (result) => {
+        resolve(result);
+      },
+      onError: (error) => {
+        console.error(error);
+      },
+    });
+
+    connection.send(input);
+  });
+  connection.close();
+  return result;
+}
+
 export async function run() {
   const result = await fal.run("fal-ai/flux/dev", {
     input,

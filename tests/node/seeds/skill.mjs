@@ -161,3 +161,60 @@ export async function webhookIn(folder, body) {
   await webhook({ body }, { sendStatus: (status) => statuses.push(status) });
   return statuses;
 }
+
+export function useProxy() {
+  fal.config({
+    proxyUrl: "/api/fal/proxy",
+  });
+}
+
+export async function generateInPage(prompt, options) {
+  useProxy();
+  return generateFluxSchnell(prompt, options);
+}
+
+function setupRealtimeGeneration(onResult) {
+  const connection = fal.realtime.connect("fal-ai/flux/schnell", {
+    onResult: (result) => {
+      const images = result.images;
+      if (images.length > 0) {
+        onResult(images[0].url);
+      }
+    },
+    onError: (error) => {
+      console.error("Realtime error:", error);
+    },
+  });
+
+  return {
+    send: (prompt) => {
+      connection.send({
+        prompt,
+        image_size: "square",
+        num_images: 1,
+        sync_mode: true,
+      });
+    },
+    close: () => connection.close(),
+  };
+}
+
+// Its use as it is printed, in a page with nothing but a preview; it ends with the first picture.
+export async function preview() {
+  useProxy();
+  const attributes = new Promise((resolve) => {
+    document.getElementById = (id) => ({
+      setAttribute: (name, value) => resolve({ id, [name]: value }),
+    });
+  });
+
+  const rt = setupRealtimeGeneration((url) => {
+    document.getElementById("preview").setAttribute("src", url);
+  });
+
+  rt.send("a cat wearing a top hat");
+
+  const shown = await attributes;
+  rt.close();
+  return shown;
+}
