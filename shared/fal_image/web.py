@@ -53,7 +53,9 @@ class Platform:
     """What only the platform knows of one invocation; nothing here comes from the caller.
 
     `ends_at` is when the invocation is killed, on `time.monotonic`'s scale; `gateway_s` how long
-    the entrance in front waits for an answer. `caller` is an identity the platform vouches for.
+    the entrance in front waits for an answer. `caller` is who may call at all, by the platform's
+    own rights; `identities` are pairs of a kind and a name that it vouches for, if the owner trusts
+    that kind.
     `environment` are variables of this invocation alone, such as credentials that soon die; they
     win over the process's own.
     """
@@ -65,6 +67,7 @@ class Platform:
     gateway_s: float | None = None
     public_url: str | None = None
     caller: str | None = None
+    identities: tuple[tuple[str, str], ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -74,7 +77,8 @@ class Request:
     platform's stage; `query` keeps repeated keys in order.
 
     A PUT whose body is too long for memory has it unread in `file`, `file_bytes` long by its own
-    word, where the entrance can do that; `body` is then empty.
+    word, where the entrance can do that; `body` is then empty. `fault` is why an entrance could not
+    read the body at all; the app answers with it, so that it leaves as every error does.
     """
 
     method: str
@@ -85,6 +89,7 @@ class Request:
     body: bytes = b""
     file: BinaryIO | None = None
     file_bytes: int = 0
+    fault: AppError | None = None
 
     def open_body(self) -> tuple[BinaryIO, int]:
         """The body to be read once, no further than its length, which comes with it."""

@@ -119,6 +119,8 @@ class Recorder:
         self.requests: list[Request] = []
 
     def __call__(self, request: Request) -> Response:
+        if request.fault is not None:
+            raise request.fault  # as every app must
         self.requests.append(request)
         return self.response
 

@@ -1,6 +1,7 @@
 """Reading an event whose every field may be missing, null or of another type.
 
-What cannot be read is treated as absent, except a body: half a body must not become an order.
+What cannot be read is treated as absent, except a body: half a body must not become an order, so
+it comes with its fault.
 Refuses to know the shape of any platform's event.
 """
 
@@ -14,7 +15,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from ..errors import InvalidJson
+from ..errors import AppError, InvalidJson
 from ..web import Headers
 
 Pairs = tuple[tuple[str, str], ...]
@@ -108,11 +109,19 @@ def first_request_id(*candidates: object) -> str | None:
     return next((one for one in texts if _REQUEST_ID.fullmatch(one)), None)
 
 
-def body(event: Mapping[str, object]) -> bytes:
-    """The bytes of `event["body"]`, decoded if `isBase64Encoded` says so, never by guessing.
+def body(event: Mapping[str, object]) -> tuple[bytes, AppError | None]:
+    """The bytes of `event["body"]`, decoded if `isBase64Encoded` says so, never by guessing; and
+    why it cannot be read, if it cannot.
 
-    A body that is already an object is accepted as its JSON. Raises InvalidJson.
+    A body that is already an object is accepted as its JSON.
     """
+    try:
+        return _body(event), None
+    except InvalidJson as error:
+        return b"", error
+
+
+def _body(event: Mapping[str, object]) -> bytes:
     value = event.get("body")
     if value is None:
         return b""

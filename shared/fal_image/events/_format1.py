@@ -17,19 +17,22 @@ from ._format2 import without_stage
 
 
 def rest_request(event: Mapping[str, object], platform: Platform) -> Request:
-    """The request behind an event of API Gateway. Raises InvalidJson."""
+    """The request behind an event of API Gateway."""
+    body, fault = _fields.body(event)
     return Request(
         method=_fields.method(event.get("httpMethod")),
         path=_rest_path(event),
         platform=platform,
         query=_fields.repeated_query(event),
         headers=_fields.repeated_headers(event),
-        body=_fields.body(event),
+        body=body,
+        fault=fault,
     )
 
 
 def alb_request(event: Mapping[str, object], platform: Platform) -> Request:
-    """The request behind an event of a load balancer, which decodes nothing. Raises InvalidJson."""
+    """The request behind an event of a load balancer, which decodes nothing."""
+    body, fault = _fields.body(event)
     query = _fields.repeated_query(event)
     return Request(
         method=_fields.method(event.get("httpMethod")),
@@ -37,7 +40,8 @@ def alb_request(event: Mapping[str, object], platform: Platform) -> Request:
         platform=platform,
         query=tuple((unquote_plus(name), unquote_plus(value)) for name, value in query),
         headers=_fields.repeated_headers(event),
-        body=_fields.body(event),
+        body=body,
+        fault=fault,
     )
 
 

@@ -17,7 +17,7 @@ from .paths import strip_base_path
 
 
 def to_request(event: Mapping[str, object], platform: Platform, *, is_encoded: bool) -> Request:
-    """The request behind an event; `is_encoded`: its path is as it was sent. Raises InvalidJson.
+    """The request behind an event; `is_encoded`: its path is as it was sent.
 
     A Function URL hands the path over as it was sent, an HTTP API has decoded it already (seen in
     captures, github.com/hotsock/voker pull request 8): decoding twice would invent slashes.
@@ -25,13 +25,15 @@ def to_request(event: Mapping[str, object], platform: Platform, *, is_encoded: b
     gateway = _fields.table(event.get("requestContext"))
     http = _fields.table(gateway.get("http"))
     path = _fields.path(event.get("rawPath") or http.get("path"))
+    body, fault = _fields.body(event)
     return Request(
         method=_fields.method(http.get("method")),
         path=_fields.path(unquote(path)) if is_encoded else without_stage(path, gateway),
         platform=platform,
         query=_query(event),
         headers=Headers(_headers(event)),
-        body=_fields.body(event),
+        body=body,
+        fault=fault,
     )
 
 

@@ -3,7 +3,11 @@
 Function URLs, API Gateway (HTTP and REST APIs), load balancers, EventBridge, SQS and direct
 invocation. Which kind an event is, is read from the shape of `requestContext`, never from
 `version`, which VPC Lattice and EventBridge set too. Kinds that are known but not served get a
-clear refusal in the form their sender understands. Refuses to know any route.
+clear refusal in the form their sender understands.
+
+Through a gateway nobody can choose that shape, but whoever holds `lambda:InvokeFunction` can send
+any event, a gateway's too, and nothing beside the event tells them apart: where an owner trusts
+identities, that right is the right to be anybody. Refuses to know any route.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from ..errors import InvalidInput
 from ..web import App, Platform, PlatformName, Request, Response
 from . import _fields, _format1, _format2, _unsent, direct
 from ._answers import answered, buffered
+from ._identities import NOBODY, Identities, identity
 
 Kind = Literal[
     "function_url",
@@ -123,6 +128,7 @@ def platform_of(
         gateway_s=GATEWAY_TIMEOUTS_S.get(kind),
         public_url=_public_url(gateway) if has_address else None,
         caller="iam" if kind == "direct" else None,
+        identities=_identities(gateway, kind),
     )
 
 
@@ -169,6 +175,56 @@ def _client_ip(event: Mapping[str, object], kind: Kind) -> str | None:
     if kind == "alb":
         return _format1.alb_client_ip(event)
     return _format2.client_ip(event) if kind in _HTTP else None
+
+
+def _identities(gateway: Mapping[str, object], kind: Kind) -> Identities:
+    """Whom the gateway has let in, by what it writes into the event itself.
+
+    Field names: API Gateway guide, "Control access to HTTP APIs with JWT authorizers" and "Input
+    format of a Lambda function for proxy integration"; AWS Lambda guide, "Invoking function URLs".
+    A Lambda authorizer has no such field of its own: it says `sub` in its context. What a load
+    balancer has found out comes in headers, which whoever reaches another entrance can send.
+    """
+    authorizer = _fields.table(gateway.get("authorizer"))
+    signer = _fields.table(authorizer.get("iam"))
+    if kind == "function_url":
+        return _signed_in_format2(signer)
+    if kind == "http_api":
+        claims = _fields.table(_fields.table(authorizer.get("jwt")).get("claims"))
+        context = _fields.table(authorizer.get("lambda"))
+        return _token(claims, context) + _signed_in_format2(signer)
+    if kind == "rest":
+        claims = _fields.table(authorizer.get("claims"))
+        return _token(claims, authorizer) + _signed_in_format1(gateway)
+    return NOBODY
+
+
+def _token(claims: Mapping[str, object], context: Mapping[str, object]) -> Identities:
+    """Whose token it was: the gateway's own authorizer has claims, a Lambda one its context."""
+    return identity("jwt", claims.get("sub")) or identity("jwt", context.get("sub"))
+
+
+def _signed_in_format2(signer: Mapping[str, object]) -> Identities:
+    pool = _fields.table(signer.get("cognitoIdentity"))
+    methods = pool.get("amr")
+    is_known = isinstance(methods, list) and "authenticated" in methods
+    return _signer(signer.get("userArn"), pool.get("identityId"), is_known=is_known)
+
+
+def _signed_in_format1(gateway: Mapping[str, object]) -> Identities:
+    signer = _fields.table(gateway.get("identity"))
+    is_known = signer.get("cognitoAuthenticationType") == "authenticated"
+    return _signer(signer.get("userArn"), signer.get("cognitoIdentityId"), is_known=is_known)
+
+
+def _signer(arn: object, pool_id: object, *, is_known: bool) -> Identities:
+    """Who has signed. The users of a Cognito identity pool share one ARN: they go by their ids.
+
+    Its guests are nobody: anyone can be as many of them as they like.
+    """
+    if pool_id is None:
+        return identity("iam", arn)
+    return identity("iam", pool_id) if is_known else NOBODY
 
 
 def _public_url(gateway: Mapping[str, object]) -> str | None:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from ..web import App, Platform, PlatformName, Request, Response, header_map
 from . import _fields, _unsent, direct
 from ._answers import answered, body_text, buffered
+from ._identities import NOBODY, Identities, identity
 
 Kind = Literal["http", "timer", "direct"]
 
@@ -72,7 +73,8 @@ def platform_of(
     """
     facts = _fields.table(context)
     limit_ms = _fields.milliseconds(facts.get("time_limit_in_ms"))
-    environment = _environment(facts)
+    stated = _stated(facts)
+    environment = _joined(facts) if stated is None else stated
     is_http = kind == "http"
     return Platform(
         name=_NAMES[kind],
@@ -80,6 +82,7 @@ def platform_of(
         client_ip=_client_ip(event, environment) if is_http else None,
         ends_at=None if limit_ms is None else clock() + limit_ms / 1000,
         gateway_s=ACCESS_TIMEOUT_S if is_http else None,
+        identities=NOBODY if kind == "timer" else _identities(stated or {}),
         environment=environment,
     )
 
@@ -90,13 +93,15 @@ def to_request(event: object, kind: Kind, platform: Platform) -> Request:
         return _unsent.tick(platform)
     if kind == "direct" or not isinstance(event, dict):
         return direct.to_request(_direct_event(event), platform)
+    body, fault = _fields.body(event)
     return Request(
         method=_fields.method(event["httpMethod"]),
         path=_fields.path(unquote(_fields.path(event.get("path")))),
         platform=platform,
         query=_fields.pairs(event.get("queryStringParameters")),
         headers=_fields.repeated_headers(event),
-        body=_fields.body(event),
+        body=body,
+        fault=fault,
     )
 
 
@@ -135,20 +140,37 @@ def _client_ip(event: object, environment: Mapping[str, str]) -> str | None:
     return stated or _fields.nearest_hop(_fields.repeated_headers(_fields.table(event)))
 
 
-def _environment(facts: Mapping[str, object]) -> dict[str, str]:
-    """The variables of this invocation: a JSON object, on old platforms `K=V;K=V`.
+def _identities(stated: Mapping[str, str]) -> Identities:
+    """Who is logged in, by WeChat and by CloudBase, as CloudBase's own SDK for Node reads it.
 
-    The old form cannot say that a value holds a semicolon, so a value could pose as a variable of
-    its own: it counts only where the new one is absent, and a name that it has twice is left out.
+    An anonymous login is nobody: anyone can have as many of them as they like.
     """
+    is_anonymous = (
+        stated.get("TCB_ISANONYMOUS_USER") == "true" or stated.get("LOGINTYPE") == "ANONYMOUS"
+    )
+    user = NOBODY if is_anonymous else identity("cloudbase", stated.get("TCB_UUID"))
+    return identity("wechat", stated.get("WX_OPENID")) + user
+
+
+def _stated(facts: Mapping[str, object]) -> dict[str, str] | None:
+    """The variables of this invocation, None where a platform is too old to say them in JSON."""
     value = facts.get("environment")
     try:
         found = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         found = None
-    if isinstance(found, dict):
-        texts = ((_fields.text(name), _fields.text(value)) for name, value in found.items())
-        return {name: value for name, value in texts if name is not None and value is not None}
+    if not isinstance(found, dict):
+        return None
+    texts = ((_fields.text(name), _fields.text(value)) for name, value in found.items())
+    return {name: value for name, value in texts if name is not None and value is not None}
+
+
+def _joined(facts: Mapping[str, object]) -> dict[str, str]:
+    """The variables in their old form, `K=V;K=V`.
+
+    It cannot say that a value holds a semicolon, so a value could pose as a variable of its own:
+    it tells nothing about who calls, and a name that it has twice is left out.
+    """
     pairs = [part.partition("=") for part in (_fields.text(facts.get("environ")) or "").split(";")]
     names = [name for name, _, _ in pairs]
     return {name: value for name, sign, value in pairs if sign and name and names.count(name) == 1}

@@ -31,6 +31,7 @@ def to_request(event: object, platform: Platform) -> Request:
         event = {"route": DEFAULT_ROUTE, "body": event}
     method, path = _route(event["route"])
     headers = _fields.pairs(event.get("headers"))
+    body, fault = _fields.body(event)
     return Request(
         method=method,
         path=path,
@@ -38,7 +39,8 @@ def to_request(event: object, platform: Platform) -> Request:
         query=_fields.pairs(event.get("query")),
         # A direct call carries JSON and nothing else, so it need not say so.
         headers=Headers((*headers, *_missing_content_type(headers))),
-        body=_fields.body(event),
+        body=body,
+        fault=fault,
     )
 
 

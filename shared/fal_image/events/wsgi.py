@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ..errors import BodyTooLarge, InvalidJson
+from ..errors import AppError, BodyTooLarge, InvalidJson
 from ..web import App, Headers, Platform, Request, Response
 from . import _fields
 from ._answers import answered, reason
@@ -33,7 +33,7 @@ def wsgi_app(
 ) -> WSGIApplication:
     """`app` as a WSGI application that knows itself under `public_url`.
 
-    A body above `max_body_bytes` is answered 413 without being read, but a PUT's: that one is the
+    A body above `max_body_bytes` is not read and the app is told, but a PUT's: that one is the
     app's to read, as a file.
     """
 
@@ -54,22 +54,27 @@ def wsgi_app(
 
 
 def to_request(environ: WSGIEnvironment, platform: Platform, *, max_body_bytes: int) -> Request:
-    """The request in `environ`, its body read unless it is a long PUT's.
-
-    Raises BodyTooLarge, InvalidJson.
-    """
+    """The request in `environ`, its body read unless it is a long PUT's."""
     method = _fields.method(environ.get("REQUEST_METHOD"))
-    length = _declared_length(environ.get("CONTENT_LENGTH")) or 0
-    is_long = method == "PUT" and length > max_body_bytes
+    body, file_bytes, fault = b"", 0, None
+    try:
+        length = _declared_length(environ.get("CONTENT_LENGTH")) or 0
+        if method == "PUT" and length > max_body_bytes:
+            file_bytes = length
+        else:
+            body = _read_body(environ, max_body_bytes)
+    except AppError as error:
+        fault = error
     return Request(
         method=method,
         path=_fields.path(_utf8(environ.get("PATH_INFO", ""))),
         platform=platform,
         query=_fields.query_pairs(_utf8(environ.get("QUERY_STRING", ""))),
         headers=Headers(_headers(environ)),
-        body=b"" if is_long else _read_body(environ, max_body_bytes),
-        file=environ["wsgi.input"] if is_long else None,
-        file_bytes=length if is_long else 0,
+        body=body,
+        file=environ["wsgi.input"] if file_bytes else None,
+        file_bytes=file_bytes,
+        fault=fault,
     )
 
 
