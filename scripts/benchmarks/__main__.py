@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from fal_image import __version__
 
-from . import batch, billed, handler, hostile, memory, proxied
+from . import batch, billed, guards, handler, hostile, memory, proxied
 from .report import Figure
 
 MEASURES: dict[str, Callable[[], list[Figure]]] = {
@@ -23,6 +23,7 @@ MEASURES: dict[str, Callable[[], list[Figure]]] = {
     "billed": billed.billed,
     "batch": batch.batch,
     "proxied": proxied.proxied,
+    "guards": guards.guards,
     "events": hostile.events,
 }
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import Unauthorized
+from .tickets import Ticket, is_ticket, opened
 from .web import Headers, Request, Response
 
 ANONYMOUS = "anonymous"
+NEW_TICKET = "Ask whoever gave you the ticket for a new one."
 
 # How fal's own keys look (a UUID, a colon, hex): a stranger's mistake that we can name.
 _FAL_KEY = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}:[0-9a-f]{32,}")
+
+# What gateways read in Authorization: a JSON Web Token, with or without its scheme, and AWS's
+# Signature Version 4. No key or ticket of ours looks like either.
+_GATEWAYS_OWN = re.compile(
+    r"(?:(?i:bearer) +)?eyJ[\w-]*\.[\w-]*\.[\w-]*|AWS4-[A-Z0-9-]+ .*", re.ASCII | re.DOTALL
+)
 
 _ALLOWED_HEADERS = (
     "authorization, content-type, x-api-key, idempotency-key, prefer, accept, "
@@ -23,29 +33,60 @@ _ALLOWED_HEADERS = (
 )
 _EXPOSED_HEADERS = (
     "location, retry-after, preference-applied, server-timing, x-request-id, x-fal-request-id, "
-    "x-fal-error-type, x-fal-request-timeout-type, x-fal-billable-units"
+    "x-fal-error-type, x-fal-request-timeout-type, x-fal-billable-units, ratelimit, "
+    "ratelimit-policy"
 )
 PREFLIGHT_AGE_S = 7200  # Chromium keeps no preflight longer
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who asks: the name that jobs and files belong to, and the ticket it was shown with."""
+
+    name: str
+    ticket: Ticket | None = None
+
+
+@dataclass(frozen=True)
 class Access:
-    """The callers an owner lets in. `api_keys` are pairs of a caller and a key's SHA-256."""
+    """The callers an owner lets in. `api_keys` are pairs of a caller and a key's SHA-256; `trust`
+    are the kinds of identities whose platform's word is taken. `takes_tickets`: what they use up
+    can be counted."""
 
     api_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     allow_anonymous: bool = False
     cors_origins: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    takes_tickets: bool = False
+    now_s: Callable[[], float] = time.time
 
-    def identify(self, request: Request) -> str:
-        """The caller's name. Raises Unauthorized, which says what opens the door."""
+    def identify(self, request: Request) -> Caller:
+        """The caller. Raises Unauthorized, which says what opens the door."""
         if request.platform.caller is not None:
-            return request.platform.caller
-        credential = _credential(request.headers)
+            return Caller(request.platform.caller)
+        names = (name for kind, name in request.platform.identities if kind in self.trust)
+        trusted = next(names, None)
+        credential = _credential(request.headers, is_checked=trusted is not None)
+        if credential is not None and is_ticket(credential):
+            return self._holder_of(credential)
         if credential is not None:
-            return self._caller_of(credential)
+            return Caller(self._caller_of(credential))
+        if trusted is not None:
+            return Caller(trusted)
         if self.allow_anonymous:
-            return ANONYMOUS
+            return Caller(ANONYMOUS)
         raise self._refusal("no API key was sent")
+
+    def _holder_of(self, credential: str) -> Caller:
+        ticket = opened(credential, self.secrets) if self.takes_tickets else None
+        if ticket is None:
+            raise self._refusal("the ticket was not made here", hint=NEW_TICKET)
+        if ticket.exp <= self.now_s():
+            raise self._refusal("the ticket's time is over", hint=NEW_TICKET)
+        if ticket.caller not in {caller for caller, _ in self.api_keys}:
+            raise self._refusal("whoever made the ticket is no caller any more", hint=NEW_TICKET)
+        return Caller(ticket.holder, ticket)
 
     def _caller_of(self, credential: str) -> str:
         digest = hashlib.sha256(credential.encode("utf-8", "surrogateescape")).hexdigest()
@@ -100,9 +141,16 @@ class Access:
 _CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
-def _credential(headers: Headers) -> str | None:
-    """What the caller shows, in any of the three forms clients of fal send."""
-    scheme, _, value = (headers.get("authorization") or "").strip().partition(" ")
+def _credential(headers: Headers, *, is_checked: bool) -> str | None:
+    """What the caller shows, in any of the three forms clients of fal send.
+
+    `is_checked`: whoever vouches for the caller has read the Authorization header, so a token or a
+    signature that stands there is meant for them and not for us.
+    """
+    authorization = (headers.get("authorization") or "").strip()
+    if is_checked and _GATEWAYS_OWN.fullmatch(authorization):
+        authorization = ""
+    scheme, _, value = authorization.partition(" ")
     if scheme.lower() in {"bearer", "key"} and value.strip():
         return value.strip()
     if scheme:

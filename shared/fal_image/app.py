@@ -1,6 +1,7 @@
 """The composition root: settings in, one callable out.
 
-Nothing is opened here: the storage opens with the first job, connections with the first call.
+Nothing is opened here but what keeps fal's key: the storage opens with the first job, connections
+with the first call.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from .assets import Assets
 from .backends import open_database, open_queue, open_storage
 from .batches import Batches
 from .database.base import Database
+from .database.memory import MemoryDatabase
 from .doors import Door
 from .drivers import Drivers
 from .extend import NO_HOOKS, After, Before, Hooks, OnImage
 from .fal.client import Fal
+from .fal.prices import Prices
 from .fal.webhooks import Verifier
 from .front import front
-from .generate import Generator, Orders, Records, Steps
+from .generate import Estimates, Generator, Limits, Orders, Records, Steps
 from .jobs import base32
-from .ledger import Ledger
+from .keyring import with_fal_key
+from .ledger import Budgets, Ledger
 from .notices import Notices
 from .proxy import Intake, Keeping, Passing, Proxy, Results, Runs, Streams, Ties
+from .rates import Rates
 from .routes import Routes, Variables
 from .seams import THE_WORLD, Seams
 from .settings import Settings, load
@@ -41,7 +46,10 @@ OWNER_BYTES = 8  # of a lease: nobody else's by chance
 
 
 def build(environ: Mapping[str, str]) -> App:
-    """The app for an environment. Never raises for what the owner set: see `Settings.problems`."""
+    """The app for an environment. Never raises for what the owner set: see `Settings.problems`.
+
+    Raises KeyUnavailable while the store of fal's key does not answer; trying again may help.
+    """
     return build_app(load(environ), environ=environ)
 
 
@@ -67,7 +75,9 @@ def compose(
     hooks: Hooks = NO_HOOKS,
 ) -> Routes:
     """The services behind the routes, wired together; `environ` holds vendors' credentials."""
+    settings = with_fal_key(settings, environ)
     problems = list(settings.problems)
+    hooks = replace(hooks, refuses_flagged=settings.flagged == "refuse")
     variables = Variables(environ)
     wire = seams.wire(
         emulator_url=settings.emulator_url,
@@ -93,6 +103,7 @@ def compose(
     return Routes(
         settings=replace(settings, problems=tuple(problems)),
         generator=generator,
+        estimates=Estimates(generator.orders, Prices(wire, settings.fal_key, seams.clock)),
         assets=steps.assets,
         uploads=steps.uploads,
         batches=batches,
@@ -104,6 +115,8 @@ def compose(
         ),
         variables=variables,
         new_owner=lambda: base32(seams.randomness(OWNER_BYTES)),
+        randomness=seams.randomness,
+        rates=_rates(settings, database, seams),
         now=seams.now,
         sleep=seams.sleep,
         clock=seams.clock,
@@ -137,7 +150,7 @@ def _generator(
         assets=assets,
         uploads=uploads,
         records=records,
-        ledger=Ledger(database, settings.daily_budget_usd_micro, seams.now),
+        ledger=Ledger(database, _budgets(settings), seams.now),
         notices=Notices(wire, settings.secrets, settings.webhook_hosts, seams.now),
         secrets=settings.secrets,
         clock=seams.clock,
@@ -148,11 +161,39 @@ def _generator(
         hooks=hooks,
     )
     return Generator(
-        orders=Orders(settings.models, settings.fal_key),
+        orders=Orders(settings.models, _limits(settings), settings.fal_key),
         steps=steps,
         clock=seams.clock,
         now=seams.now,
         randomness=seams.randomness,
+    )
+
+
+def _rates(settings: Settings, database: Callable[[], Database], seams: Seams) -> Rates | None:
+    if settings.rate_limit is None:
+        return None
+    is_shared, (limit, window_s) = settings.database_url is not None, settings.rate_limit
+    if not is_shared:
+        own = MemoryDatabase()
+        return Rates(lambda: own, limit, window_s, is_shared, seams.now)
+    return Rates(database, limit, window_s, is_shared, seams.now)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_images=settings.max_images,
+        max_megapixels=settings.max_megapixels,
+        max_steps=settings.max_steps,
+        max_prompt_chars=settings.max_prompt_chars,
+        allows_unsafe=settings.allow_unsafe,
+    )
+
+
+def _budgets(settings: Settings) -> Budgets:
+    return Budgets(
+        daily=settings.daily_budget_usd_micro,
+        total_daily=settings.total_daily_budget_usd_micro,
+        unknown_price=settings.unknown_price_usd_micro,
     )
 
 
@@ -168,7 +209,7 @@ def _assets(
     door, prefix = storage
     is_held_back: Callable[[str, int, str | None], bool] = _never
     if settings.database_url is not None:
-        is_held_back = partial(records.is_held_back, is_judged=hooks.on_image is not None)
+        is_held_back = partial(records.is_held_back, is_judged=hooks.judges)
     return Assets(
         wire=wire,
         door=door,
@@ -202,7 +243,10 @@ def _proxy(
         sole_caller=callers.pop() if len(callers) == 1 else None,
     )
     passing = Passing(generator.steps.fal)
-    keeping = Keeping(holds_back=settings.proxy_store_images and hooks.on_image is not None)
+    keeping = Keeping(
+        holds_back=settings.proxy_store_images and hooks.on_image is not None,
+        refuses_flagged=hooks.refuses_flagged,
+    )
     results = Results(passing, keeping)
     return Proxy(
         intake=intake,
@@ -210,7 +254,7 @@ def _proxy(
         results=results,
         runs=Runs(intake, results),
         streams=Streams(intake, passing, keeping),
-        has_budget=settings.daily_budget_usd_micro is not None,
+        has_budget=settings.has_budget,
     )
 
 

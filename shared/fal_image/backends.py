@@ -56,7 +56,7 @@ def open_database(
 ) -> Callable[[], Database]:
     """What gives the database; what is wrong with it goes into `problems`."""
     if settings.database_url is None:
-        if settings.daily_budget_usd_micro is not None:
+        if settings.has_budget:
             problems.append(
                 "FAL_IMAGE_DAILY_BUDGET_USD: needs FAL_IMAGE_DATABASE_URL, to keep what was spent"
             )

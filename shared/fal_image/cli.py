@@ -21,13 +21,14 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from . import __version__, app, cli_batch, server
+from . import __version__, app, cli_batch, cli_estimate, cli_owner, server
 from .dev.home import kept_secret
 from .errors import AppError, DeadlineExceeded
 from .fal import catalog
 from .generate import Listener, Turn, failure_of
 from .inputs import Order, parse_order
 from .jobs import Job
+from .keyring import KeyUnavailable
 from .notices import signing_secret
 from .routes import KEPT_BACK_S, Routes
 from .settings import Settings, load
@@ -45,6 +46,8 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(cli_owner.keys, name="keys")
+cli.command("config")(cli_owner.config)
 _err = Console(stderr=True)
 
 
@@ -98,6 +101,34 @@ def generate(
         _tell("interrupted; fal was asked to cancel")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(job, paths)
+
+
+@cli.command()
+def estimate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    model: Annotated[str | None, typer.Option(help="fal's model id.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="A name such as landscape_16_9, or WIDTHxHEIGHT.")
+    ] = None,
+    number: Annotated[int | None, typer.Option("-n", "--number", help="How many pictures.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture to work on; repeat it for several.")
+    ] = None,
+) -> None:
+    """Say what a picture would cost, and buy nothing.
+
+    Known models go by the catalog, with a word if fal lists another price now; for others fal's
+    price list is asked, if there is a key.
+    """
+    services = _services({"FAL_IMAGE_STORAGE_URL": Path.cwd().as_uri(), **os.environ})
+    try:
+        order = _order(services.settings, prompt, None, model, size, None, number)
+        if image:
+            _name(order, image)
+        ends_at = time.monotonic() + services.settings.max_wait_s
+        cli_estimate.show(services.estimates.of(order, ends_at=ends_at), _err)
+    except AppError as error:
+        _fail(error)
 
 
 @cli.command()
@@ -210,7 +241,11 @@ def _own_home() -> dict[str, str]:
 
 def _services(environ: Mapping[str, str]) -> Routes:
     """The services for an environment; wrong settings end the command."""
-    services = app.compose(load(environ), environ=environ)
+    try:
+        services = app.compose(load(environ), environ=environ)
+    except KeyUnavailable as error:
+        _tell(str(error), style="red")
+        raise typer.Exit(EXIT_FAILED) from None
     if services.settings.problems:
         _refuse("\n".join(services.settings.problems))
     return services
@@ -282,15 +317,21 @@ def _ended(job: Job) -> Job:
 
 def _attach(services: Routes, order: Order, inputs: list[Path], ends_at: float) -> None:
     """Copy the pictures to fal and name them in the order, once nothing else speaks against it."""
-    field = _input_field(order.model, len(inputs))
-    names = [str(path) for path in inputs]
-    order.arguments[field] = names if field == "image_urls" else names[0]
+    field = _name(order, inputs)
     services.generator.checked(order)
     urls = []
     for path in inputs:
         with path.open("rb") as file:
             urls.append(services.uploads.send(path.name, file, ends_at=ends_at))
     order.arguments[field] = urls if field == "image_urls" else urls[0]
+
+
+def _name(order: Order, inputs: list[Path]) -> str:
+    """Put the pictures into the order by their paths; the field that they are in."""
+    field = _input_field(order.model, len(inputs))
+    names = [str(path) for path in inputs]
+    order.arguments[field] = names if field == "image_urls" else names[0]
+    return field
 
 
 def _input_field(model_id: str, count: int) -> str:

@@ -80,11 +80,15 @@ class Unauthorized(AppError):
 
 
 class BudgetExceeded(AppError):
-    """Carries `remainingUsd` and `resetsAt`."""
+    """Carries `remainingUsd` (of a ticket's pictures or uses: `remaining`) and `resetsAt`, null for
+    what does not come back."""
 
     status, code, title = 402, "budget_exceeded", "The budget does not allow this request"
     default_retryable = True
-    default_hint = "Wait until `resetsAt`, ask for less, or let the owner raise the budget."
+    default_hint = (
+        "Wait until `resetsAt`, ask for less, get another ticket, or let the owner raise the "
+        "budget."
+    )
 
 
 class ModelNotAllowed(AppError):
@@ -135,6 +139,12 @@ class BodyTooLarge(AppError):
     default_hint = "Send pictures as URLs, not as base64 in the body."
 
 
+class UriTooLong(AppError):
+    status, code, title = 414, "uri_too_long", "The address of the request is too long"
+    default_retryable = True
+    default_hint = "Put into the body what is now in the path or the query."
+
+
 class UnsupportedMediaType(AppError):
     status, code, title = 415, "unsupported_media_type", "The request body is not JSON"
     default_retryable = True
@@ -157,6 +167,12 @@ class RateLimited(AppError):
     status, code, title = 429, "rate_limited", "Too many requests"
     default_retryable = True
     default_hint = "Wait as long as Retry-After says."
+
+
+class HeadersTooLarge(AppError):
+    status, code, title = 431, "headers_too_large", "The request's headers are too large"
+    default_retryable = True
+    default_hint = "Send fewer and shorter headers; cookies are not needed here."
 
 
 class Misconfigured(AppError):

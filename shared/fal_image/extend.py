@@ -23,11 +23,20 @@ OnImage = Callable[[Job, Image], bool | None]
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the owner gave to `build_app`. Shared between threads, as it is called from many."""
+    """What the owner gave to `build_app`. Shared between threads, as it is called from many.
+
+    With `refuses_flagged` the owner withholds what fal's safety checker flagged, too.
+    """
 
     before: Before | None = None
     after: After | None = None
     on_image: OnImage | None = None
+    refuses_flagged: bool = False
+
+    @property
+    def judges(self) -> bool:
+        """Whether a picture that was not judged yet may turn out to be withheld."""
+        return self.on_image is not None or self.refuses_flagged
 
     def instead(self, request: Request, caller: str) -> Response | None:
         """The owner's answer in the route's place, None to go on. Raises whatever `before` does,
@@ -60,7 +69,7 @@ class Hooks:
 
         A picture over which `on_image` fails is kept and linked: it was paid for.
         """
-        judged, withheld, failed = [], [], []
+        judged, withheld, failed, refused = [], [], [], []
         for image in images:
             try:
                 may_leave = self.on_image is None or self.on_image(job, image) is not False
@@ -71,9 +80,15 @@ class Hooks:
                 may_leave = True
             if not may_leave:
                 withheld.append(str(image.index))
+            is_refused = self.refuses_flagged and image.nsfw is True
+            if is_refused:
+                refused.append(str(image.index))
+            if is_refused or not may_leave:
                 image = replace(image, withheld=True, url=None, expires_at=None)
             judged.append(image)
         warnings = []
+        if refused:
+            warnings.append(flagged_warning(refused))
         if withheld:
             text = f"The owner's check withholds image {', '.join(withheld)}: no link is given."
             warnings.append(JobWarning("withheld", text))
@@ -81,6 +96,13 @@ class Hooks:
             text = f"The owner's on_image failed for image {', '.join(failed)}."
             warnings.append(JobWarning("on_image_failed", text))
         return tuple(judged), tuple(warnings)
+
+
+def flagged_warning(places: Sequence[str]) -> JobWarning:
+    """What is said of pictures that are withheld because fal's safety checker flagged them."""
+    which = ", ".join(places)
+    text = f"fal's safety checker flagged image {which}, and flagged pictures are refused here."
+    return JobWarning("withheld", text)
 
 
 NO_HOOKS = Hooks()

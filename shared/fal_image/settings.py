@@ -1,20 +1,52 @@
 """The owner's settings: one frozen object read once from the environment.
 
 A value that cannot be used does not raise here: it is kept in `Settings.problems`, so that an
-endpoint can say what is wrong instead of dying at import. Facts of one invocation (credentials,
-time left, caller) are not settings. `docs/settings.md` is generated from `TABLE`.
+endpoint can say what is wrong instead of dying at import. Nothing is opened here: a key of fal that
+is kept elsewhere is fetched by `keyring`. Facts of one invocation (credentials, time left, caller)
+are not settings. `docs/settings.md` is generated from `TABLE`.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from .spellings import (
+    base_path,
+    boolean,
+    callers,
+    emulator_url,
+    fal_key,
+    fal_user_id,
+    host_pattern,
+    integer,
+    listed,
+    log_level,
+    model_glob,
+    model_id,
+    one_of,
+    origin,
+    paired,
+    parameter_name,
+    queue_url,
+    rate,
+    signing_secrets,
+    unknown_price,
+    usd_micro,
+    web_url,
+)
 
 PREFIX = "FAL_IMAGE_"
 FAL_HOSTS = frozenset({"fal.run", "queue.fal.run", "rest.fal.ai", "api.fal.ai"})
+
+# The ways to give fal's key: the variables of each, and what they are read as.
+_FAL_KEYS: tuple[tuple[tuple[str, ...], str, Callable[[str], str]], ...] = (
+    (("FAL_KEY",), "fal_key", fal_key),
+    (("FAL_KEY_ID", "FAL_KEY_SECRET"), "fal_key", fal_key),
+    (("FAL_KEY_FILE",), "fal_key_file", str),
+    (("FAL_KEY_SSM_PARAM",), "fal_key_ssm_param", parameter_name),
+)
+FAL_KEY_NAMES = tuple(name for names, _, _ in _FAL_KEYS for name in names)
 
 
 @dataclass(frozen=True)
@@ -22,6 +54,8 @@ class Settings:
     """Everything the owner can say. Secrets never appear in its repr."""
 
     fal_key: str | None = field(default=None, repr=False)
+    fal_key_file: str | None = field(default=None, repr=False)  # a key may stand there by mistake
+    fal_key_ssm_param: str | None = field(default=None, repr=False)
     storage_url: str | None = None
     database_url: str | None = None
     public_url: str | None = None
@@ -37,7 +71,17 @@ class Settings:
     max_image_bytes: int = 64 * 1024 * 1024
     max_wait_s: int = 55
     fetch_hosts: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    rate_limit: tuple[int, int] | None = (60, 60)
     daily_budget_usd_micro: int | None = None
+    total_daily_budget_usd_micro: int | None = None
+    unknown_price_usd_micro: int | None = None
+    max_images: int = 4
+    max_megapixels: int = 4
+    max_steps: int = 50
+    max_prompt_chars: int = 4000
+    allow_unsafe: bool = False
+    flagged: str = "keep"
     webhook_user_id: str | None = None
     webhook_hosts: tuple[str, ...] = ()
     proxy_store_images: bool = False
@@ -47,6 +91,12 @@ class Settings:
     log_level: str = "INFO"
     emulator_url: str | None = None
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether what is spent must be counted."""
+        return (self.daily_budget_usd_micro, self.total_daily_budget_usd_micro) != (None, None)
 
 
 @dataclass(frozen=True)
@@ -74,10 +124,24 @@ def load(environ: Mapping[str, str]) -> Settings:
             problems.append(f"{row.name}: {error}")
     problems += _unknown(environ)
     try:
-        values["fal_key"] = _fal_key(environ)
+        values |= _fal_key(environ)
     except ValueError as error:
         problems.append(str(error))
-    return Settings(**values, problems=tuple(problems))  # type: ignore[arg-type]
+    settings = Settings(**values, problems=tuple(problems))  # type: ignore[arg-type]
+    return replace(settings, warnings=tuple(_unwise(settings)))
+
+
+def _unwise(settings: Settings) -> Iterator[str]:
+    """Callers who need no key of ours are as many as they like, each with a budget of its own:
+    only the total has an end. The emulator's money is none."""
+    opened = ["FAL_IMAGE_ALLOW_ANONYMOUS"] if settings.allow_anonymous else []
+    opened += ["FAL_IMAGE_TRUST"] if settings.trust else []
+    is_capped = settings.total_daily_budget_usd_micro is not None
+    if opened and not is_capped and settings.emulator_url is None:
+        yield (
+            f"FAL_IMAGE_TOTAL_DAILY_BUDGET_USD: is not set, and {' and '.join(opened)} lets "
+            "callers without a key spend: set what all of them together may spend in a day"
+        )
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
@@ -89,157 +153,23 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _fal_key(environ: Mapping[str, str]) -> str | None:
-    key = environ.get("FAL_KEY", "").strip()
-    key_id = environ.get("FAL_KEY_ID", "").strip()
-    secret = environ.get("FAL_KEY_SECRET", "").strip()
-    if not key and key_id and secret:
-        key = f"{key_id}:{secret}"
-    if not key:
-        return None
-    if not re.fullmatch(r"[!-9;-~]+:[!-~]+", key):
-        raise ValueError("FAL_KEY: not of the form key_id:key_secret, as fal shows it once")
-    return key
-
-
-def _boolean(text: str) -> bool:
-    if text not in {"0", "1"}:
-        raise ValueError("must be 0 or 1")
-    return text == "1"
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _usd_micro(text: str) -> int:
-    """Dollars as whole micro-USD, without a float on the way."""
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
-        raise ValueError("must be dollars such as 5 or 0.50, below a million, 6 decimals at most")
-    whole, _, decimals = text.partition(".")
-    return int(whole) * 1_000_000 + int(decimals.ljust(6, "0"))
-
-
-def _list(item: Callable[[str], str]) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        return tuple(item(part.strip()) for part in text.split(",") if part.strip())
-
-    return parse
-
-
-def _pairs(what: str, value: Callable[[str], str]) -> Callable[[str], tuple[tuple[str, str], ...]]:
-    def parse(text: str) -> tuple[tuple[str, str], ...]:
-        pairs = []
-        for part in text.split(","):
-            name, separator, right = part.strip().partition("=")
-            if not separator or not re.fullmatch(r"[A-Za-z0-9_.:@/-]{1,64}", name):
-                raise ValueError(f"must be {what}, separated by commas")
-            pairs.append((name, value(right)))
-        return tuple(pairs)
-
-    return parse
-
-
-def _sha256_hex(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise ValueError("keeps only the SHA-256 of a key: 64 hex digits after caller=")
-    return text.lower()
-
-
-def _model(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+", text) or ".." in text:
-        raise ValueError("must be a model id such as fal-ai/flux/schnell")
-    return text
-
-
-def _glob(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.*/-]+", text):
-        raise ValueError("must be model ids in which * stands for anything but / and ** for all")
-    return text
-
-
-def _secrets(text: str) -> tuple[str, ...]:
-    parts = tuple(part.strip() for part in text.split(","))
-    if len(parts) > 2 or any(len(part) < 32 for part in parts):
-        raise ValueError("must be one secret of at least 32 characters, or two during a rotation")
-    return parts
-
-
-def _origin(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in {"http", "https"} or not url.hostname or text != _origin_of(text):
-        raise ValueError("must be exact origins such as https://example.com, without a path")
-    return text
-
-
-def _origin_of(text: str) -> str:
-    url = urlsplit(text)
-    return f"{url.scheme}://{url.netloc}"
-
-
-def _web_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.query or url.fragment or "@" in url.netloc or not url.hostname:
-        raise ValueError("must be a URL with a host, without user, query and fragment")
-    if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname)):
-        raise ValueError("must start with https:// (http:// only for this machine)")
-    return text.rstrip("/")
-
-
-def _emulator_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme != "http" or not is_loopback(url.hostname or "") or url.path not in {"", "/"}:
-        raise ValueError("must be http://127.0.0.1:PORT: the emulator runs on this machine only")
-    return text.rstrip("/")
-
-
-def _host_pattern(text: str) -> str:
-    if not re.fullmatch(r"(\*\.)?([a-z0-9-]+\.)+[a-z]{2,}", text):
-        raise ValueError("must be host names such as cdn.example.com or *.example.com")
-    return text
-
-
-def _fal_user_id(text: str) -> str:
-    if not re.fullmatch(r"[!-~]{1,200}", text):
-        raise ValueError("must be the user id that fal's webhooks name, without spaces")
-    return text
-
-
-def _queue_url(text: str) -> str:
-    url = _web_url(text)
-    if not re.fullmatch(r".+/[0-9]{12}/[A-Za-z0-9_-]{1,80}", url):
-        raise ValueError(
-            "must be the URL of a standard queue, as SQS shows it: "
-            "https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
-        )
-    return url
-
-
-def _base_path(text: str) -> str:
-    if not re.fullmatch(r"(/[A-Za-z0-9_.~-]+)+/?", text):
-        raise ValueError("must be a path such as /prod")
-    return text.rstrip("/")
-
-
-def _log_level(text: str) -> str:
-    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
-    return text.upper()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host can only mean this machine."""
-    if host == "localhost":
-        return True
+def _fal_key(environ: Mapping[str, str]) -> dict[str, str]:
+    """fal's key, or where it is read at start. Raises ValueError that names the setting."""
+    given = {name: environ.get(name, "").strip() for name in FAL_KEY_NAMES}
+    ways = [way for way in _FAL_KEYS if any(given[name] for name in way[0])]
+    if not ways:
+        return {}
+    if len(ways) > 1:
+        one, other = ways[0][0][0], ways[1][0][0]
+        raise ValueError(f"{other}: {one} is set too, and fal's key may be given in one way only")
+    ((names, field_name, parse),) = ways
+    for name in names:
+        if not given[name]:
+            raise ValueError(f"{name}: must be set too, it is half of fal's key")
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return {field_name: parse(":".join(given[name] for name in names))}
+    except ValueError as error:
+        raise ValueError(f"{names[0]}: {error}") from None
 
 
 TABLE: tuple[Setting, ...] = (
@@ -262,14 +192,14 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_PUBLIC_URL",
         "public_url",
-        _web_url,
+        web_url,
         "what the gateway says of itself",
         "The endpoint's own address, for links; never taken from the Host header.",
     ),
     Setting(
         "FAL_IMAGE_SECRET",
         "secrets",
-        _secrets,
+        signing_secrets,
         "",
         "At least 32 characters; signs the ids of uploads, the links of `file://` storage and "
         "webhooks, so it must be set with a database. Two, separated by a comma, during a "
@@ -278,43 +208,60 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_API_KEYS",
         "api_keys",
-        _pairs("caller=sha256hex", _sha256_hex),
+        callers,
         "",
         "Who may call: `caller=sha256hex`, separated by commas; a caller may have several.",
     ),
     Setting(
         "FAL_IMAGE_ALLOW_ANONYMOUS",
         "allow_anonymous",
-        _boolean,
+        boolean,
         "0",
         "1: who shows no credential is the caller `anonymous`. Everybody who finds the URL then "
         "spends your money.",
     ),
     Setting(
+        "FAL_IMAGE_TRUST",
+        "trust",
+        listed(one_of("wechat", "cloudbase", "iam", "jwt")),
+        "",
+        "Whose word for who calls is taken: `wechat` (the mini program's user), `cloudbase` (its "
+        "signed-in user), `iam` and `jwt` (what AWS's authorizers found). Empty: keys and tickets "
+        "only.",
+    ),
+    Setting(
+        "FAL_IMAGE_RATE_LIMIT",
+        "rate_limit",
+        rate,
+        "60/m",
+        "How many requests that may cost something each caller, and each ticket, may send: `60/m`, "
+        "`5/s`, `1000/h`, or `off`. Without a database each instance counts by itself.",
+    ),
+    Setting(
         "FAL_IMAGE_MODELS",
         "models",
-        _list(_glob),
+        listed(model_glob),
         "fal-ai/flux*,fal-ai/flux*/**",
         "Model ids that may be used; `*` stands for anything but `/`, `**` for anything.",
     ),
     Setting(
         "FAL_IMAGE_DEFAULT_MODEL",
         "default_model",
-        _model,
+        model_id,
         "fal-ai/flux/schnell",
         "The model of a request that names none.",
     ),
     Setting(
         "FAL_IMAGE_MODEL_ALIASES",
         "model_aliases",
-        _pairs("alias=model", _model),
+        paired("alias=model", model_id),
         "",
         "Names of your own for models: `fast=fal-ai/flux/schnell`.",
     ),
     Setting(
         "FAL_IMAGE_CORS_ORIGINS",
         "cors_origins",
-        _list(_origin),
+        listed(origin),
         "",
         "Web origins whose pages may call, exactly as browsers send them. Empty: no CORS headers, "
         "for a gateway that adds them itself.",
@@ -322,57 +269,114 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_LINK_TTL_S",
         "link_ttl_s",
-        _integer(1, 3600),
+        integer(1, 3600),
         "3600",
         "Life of a link in seconds: the default and the most a request may ask for.",
     ),
     Setting(
         "FAL_IMAGE_LINK_BASE_URL",
         "link_base_url",
-        _web_url,
+        web_url,
         "",
         "A public bucket or CDN in front of it: links are this address and the key, unsigned.",
     ),
     Setting(
         "FAL_IMAGE_MAX_IMAGE_BYTES",
         "max_image_bytes",
-        _integer(1, 2**30),
+        integer(1, 2**30),
         "67108864",
         "The largest picture that is fetched from fal or uploaded for it, in bytes.",
     ),
     Setting(
         "FAL_IMAGE_MAX_WAIT_S",
         "max_wait_s",
-        _integer(1, 900),
+        integer(1, 900),
         "55",
         "The longest a request waits for its picture, in seconds.",
     ),
     Setting(
         "FAL_IMAGE_FETCH_HOSTS",
         "fetch_hosts",
-        _list(_host_pattern),
+        listed(host_pattern),
         "",
         "Hosts besides `*.fal.media` that finished pictures may be fetched from.",
     ),
     Setting(
         "FAL_IMAGE_DAILY_BUDGET_USD",
         "daily_budget_usd_micro",
-        _usd_micro,
+        usd_micro,
         "",
         "The most each caller may spend per UTC day, in dollars such as `5` or `0.50`. Unset: "
         "no limit.",
     ),
     Setting(
+        "FAL_IMAGE_TOTAL_DAILY_BUDGET_USD",
+        "total_daily_budget_usd_micro",
+        usd_micro,
+        "",
+        "The most that all callers together may spend per UTC day. Unset: no limit.",
+    ),
+    Setting(
+        "FAL_IMAGE_UNKNOWN_PRICE",
+        "unknown_price_usd_micro",
+        unknown_price,
+        "refuse",
+        "What a request whose price is not known does where there is a budget: `refuse`, `allow` "
+        "(it counts nothing), or the dollars to put aside for it.",
+    ),
+    Setting(
+        "FAL_IMAGE_MAX_IMAGES",
+        "max_images",
+        integer(1, 100),
+        "4",
+        "The most pictures one request may ask for.",
+    ),
+    Setting(
+        "FAL_IMAGE_MAX_MEGAPIXELS",
+        "max_megapixels",
+        integer(1, 200),
+        "4",
+        "The most megapixels (1,048,576 pixels) that one picture may have, where its size is said.",
+    ),
+    Setting(
+        "FAL_IMAGE_MAX_STEPS",
+        "max_steps",
+        integer(1, 1000),
+        "50",
+        "The most inference steps a request may ask for.",
+    ),
+    Setting(
+        "FAL_IMAGE_MAX_PROMPT_CHARS",
+        "max_prompt_chars",
+        integer(1, 100_000),
+        "4000",
+        "The longest prompt, in characters.",
+    ),
+    Setting(
+        "FAL_IMAGE_ALLOW_UNSAFE",
+        "allow_unsafe",
+        boolean,
+        "0",
+        "1: a request may switch fal's safety checker off or make it as tolerant as it gets.",
+    ),
+    Setting(
+        "FAL_IMAGE_FLAGGED",
+        "flagged",
+        one_of("keep", "refuse"),
+        "keep",
+        "What becomes of pictures that fal's safety checker flagged: `refuse` gives no link.",
+    ),
+    Setting(
         "FAL_IMAGE_WEBHOOK_USER_ID",
         "webhook_user_id",
-        _fal_user_id,
+        fal_user_id,
         "",
         "The only fal user whose webhooks are believed, as `X-Fal-Webhook-User-Id` names it.",
     ),
     Setting(
         "FAL_IMAGE_WEBHOOK_HOSTS",
         "webhook_hosts",
-        _list(_host_pattern),
+        listed(host_pattern),
         "",
         "Hosts that a request's `webhookUrl` may name: exact ones, or `*.example.com` for all "
         "below. Empty: every `webhookUrl` is refused.",
@@ -380,7 +384,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_PROXY_STORE_IMAGES",
         "proxy_store_images",
-        _boolean,
+        boolean,
         "0",
         "1: pictures of results that pass through the proxy are copied into the bucket, and the "
         "answers link to them there.",
@@ -388,7 +392,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_QUEUE_URL",
         "queue_url",
-        _queue_url,
+        queue_url,
         "",
         "The SQS queue whose messages name jobs that have something to do. Unset: whoever learns "
         "of it does it.",
@@ -396,24 +400,24 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "FAL_IMAGE_JOB_RETENTION_DAYS",
         "job_retention_days",
-        _integer(1, 3650),
+        integer(1, 3650),
         "30",
         "How long finished jobs are remembered, in days. Pictures stay.",
     ),
     Setting(
         "FAL_IMAGE_BASE_PATH",
         "base_path",
-        _base_path,
+        base_path,
         "",
         "A path in front of every route, for example `/prod`.",
     ),
     Setting(
-        "FAL_IMAGE_LOG_LEVEL", "log_level", _log_level, "INFO", "DEBUG, INFO, WARNING or ERROR."
+        "FAL_IMAGE_LOG_LEVEL", "log_level", log_level, "INFO", "DEBUG, INFO, WARNING or ERROR."
     ),
     Setting(
         "FAL_IMAGE_EMULATOR_URL",
         "emulator_url",
-        _emulator_url,
+        emulator_url,
         "",
         "Sends every call for fal to the emulator on this machine; no money is spent.",
     ),

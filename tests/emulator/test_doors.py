@@ -54,7 +54,7 @@ def test_other_names_of_a_host_reach_the_same_service(emulator: Emulator, host: 
     assert reply.json["detail"] in {"File not found", "Not Found"}
 
 
-def test_the_platform_api_is_not_imitated_and_says_so(emulator: Emulator) -> None:
+def test_the_rest_of_the_platform_api_is_not_imitated_and_says_so(emulator: Emulator) -> None:
     reply = ask(emulator, "GET", "https://api.fal.ai/v1/models")
 
     assert reply.status == 404

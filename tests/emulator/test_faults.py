@@ -116,6 +116,7 @@ def test_a_call_that_is_slow_forever_ends_with_the_emulator() -> None:
         ("token", "POST", f"{REST}/tokens/"),
         ("upload", "POST", f"{REST}/storage/upload/initiate?storage_type=fal-cdn-v3"),
         ("jwks", "GET", f"{REST}/.well-known/jwks.json"),
+        ("prices", "GET", f"https://api.fal.ai/v1/models/pricing?endpoint_id={SCHNELL}"),
         ("file", "GET", f"{CDN}/files/b/x/y.png"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_webhook_alone_finishes_a_job(start: Start, box: Postbox, fal: Emulato
     answer = one.deliver(box.next())
     assert (answer.status, answer.json) == (200, {"jobId": job_id})
     assert kept(tmp_path, job_id).body["state"] == "done"
-    assert (fal.calls["status"], fal.calls["result"]) == (0, 0)
+    assert (fal.calls["status"], fal.calls["result"]) == (0, 1)  # for the units that fal bills
     job = one.job(job_id)
     assert [image["index"] for image in job["images"]] == [0, 1, 2]
     assert job["seed"] == 7
@@ -220,7 +220,7 @@ def test_what_a_webhook_says_is_kept_although_the_copy_fails(
     assert one.tick()["jobs"] == 1
     done = one.job(job_id)
     assert (done["state"], done["warnings"]) == ("done", [])
-    assert (fal.calls["result"], len(fal.ledger)) == (0, 1)
+    assert (fal.calls["result"], len(fal.ledger)) == (1, 1)
 
 
 def test_the_answer_does_not_wait_for_a_storage_that_hangs(

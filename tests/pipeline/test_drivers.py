@@ -191,9 +191,11 @@ class Half:
         )
 
     def _settle(self, left: Job) -> None:
-        spent = 0 if left.outcome is not None and left.outcome.kind != "ok" else None
-        steps = self.world.instance().services.generator.steps
-        steps.ledger.settle(left.job_id, left.reservations, spent)
+        ledger = self.world.instance().services.generator.steps.ledger
+        if left.outcome is not None and left.outcome.kind != "ok":
+            ledger.give_back(left.job_id, left.reservations)
+        else:
+            ledger.settle(left.job_id, left.reservations, None)
 
     def _outcome(self) -> Outcome | None:
         if self.case.outcome != "ok":
@@ -212,7 +214,7 @@ class Half:
         assert self.world.database
         (reservation,) = job.reservations
         document = {name: value for name, value in to_document(job).items() if name not in ASIDE}
-        return _without_units({"state": "submitting", **document}) | {
+        return _without_source({"state": "submitting", **document}) | {
             "spent": self.world.database.total(reservation.counter),
             "pictures": dict(self.world.storage.objects),
             "stored": sorted(self.world.storage.created),
@@ -220,13 +222,12 @@ class Half:
         }
 
 
-def _without_units(document: dict[str, Any]) -> dict[str, Any]:
-    """Only a result says what fal bills; a webhook says nothing of it, and all is then counted."""
-    cost = {"estimate_usd_micro": document["cost"]["estimate_usd_micro"]}
+def _without_source(document: dict[str, Any]) -> dict[str, Any]:
+    """A webhook does not tell how long fal worked, and what it told was not read from fal."""
     outcome = dict(document.get("outcome") or {})
-    for name in ("billable_units", "timings_ms"):
+    for name in ("is_read", "timings_ms"):
         outcome.pop(name, None)
-    return document | {"cost": cost, "outcome": outcome}
+    return document | {"outcome": outcome}
 
 
 DRIVERS: dict[str, Callable[[Half], object]] = {

@@ -64,6 +64,7 @@ class House:
             "FAL_IMAGE_SECRET": world.SECRET,
             "FAL_IMAGE_ALLOW_ANONYMOUS": "1",
             "FAL_IMAGE_DAILY_BUDGET_USD": "9",
+            "FAL_IMAGE_RATE_LIMIT": "off",
             "FAL_IMAGE_LOG_LEVEL": "ERROR",
         }
 

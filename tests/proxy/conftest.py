@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -43,11 +44,17 @@ CHROMIUM = pytest.param(
 )
 
 
+@pytest.fixture(params=["key", "ticket"])
+def has_ticket(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "ticket")
+
+
 @pytest.fixture(params=[NODE, CHROMIUM])
-def client(request: pytest.FixtureRequest) -> Client:
-    """fal's client, once in a program and once in a page of another origin than our server's."""
+def client(request: pytest.FixtureRequest, has_ticket: bool) -> Client:
+    """fal's client, in a program and in a page of another origin than our server's, signed in by a
+    key and by a ticket."""
     client: Client = request.getfixturevalue(request.param)
-    return client
+    return replace(client, has_ticket=has_ticket)
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,8 @@ DROPPED = {  # of the connection between fal and us, of the body's coding, or ou
 OWN = {
     "x-request-id": "r-1",
     "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
 
@@ -120,6 +122,7 @@ def app_at(fal: CannedFal, directory: Path, base_path: str | None = None) -> App
         fal,
         directory,
         FAL_IMAGE_DATABASE_URL=None,
+        FAL_IMAGE_RATE_LIMIT="off",  # its headers tell seconds
         FAL_IMAGE_API_KEYS=f"web={KEY_SHA256}",
         FAL_IMAGE_PUBLIC_URL=OURS,
         FAL_IMAGE_BASE_PATH=base_path,

@@ -142,7 +142,8 @@ def test_a_large_result_is_forgotten_and_its_run_still_joined(tmp_path: Path):
     """fal keeps a result of 10 KB or more for 6 minutes (fal docs, queue)."""
     calendar, hand, given = Calendar(), Time(), {"prompt": "cat " * 2500, "num_images": 4}
     with Emulator(run_s=30, clock=hand) as fal:
-        app = instance(fal, tmp_path, seams=Seams(now=calendar), FAL_IMAGE_MAX_WAIT_S="1")
+        bent = {"FAL_IMAGE_MAX_WAIT_S": "1", "FAL_IMAGE_MAX_PROMPT_CHARS": "10000"}
+        app = instance(fal, tmp_path, seams=Seams(now=calendar), **bent)
         told_to_come_back(run(app, given))
         hand.now_s += 60
         calendar.forward(minutes=1)

@@ -198,7 +198,7 @@ def test_only_a_json_object_is_an_input(
 
 
 def test_the_order_of_a_get_is_its_query(fal: Emulator, tmp_path: Path, form: Form):
-    query = "prompt=a%20%22cat%22%20%26%20more&seed=7&num_images=2&enable_safety_checker=false"
+    query = "prompt=a%20%22cat%22%20%26%20more&seed=7&num_images=2&enable_safety_checker=true"
     url = f"{RUN}/{SCHNELL}?{query}&image_size=square&novel=12"
     answer = Door(instance(fal, tmp_path), form).ask("GET", url)
     assert len(answer.json["images"]) == 2
@@ -206,7 +206,7 @@ def test_the_order_of_a_get_is_its_query(fal: Emulator, tmp_path: Path, form: Fo
         "prompt": 'a "cat" & more',
         "seed": 7,
         "num_images": 2,
-        "enable_safety_checker": False,
+        "enable_safety_checker": True,
         "image_size": "square",
         "novel": "12",
     }
@@ -272,6 +272,8 @@ NOT_PASSED = {
 OURS_TO_SAY = {
     "x-request-id": "r-1",
     "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
 

@@ -63,15 +63,15 @@ def test_a_run_is_a_job_of_the_queue(fal: Emulator, tmp_path: Path):
 def test_a_run_by_get_has_its_input_in_the_query(fal: Emulator, tmp_path: Path, form: str):
     app = instance(fal, tmp_path)
     if form == "header":
-        url = f"{RUN}/{SCHNELL}?prompt=a+cat&seed=7&enable_safety_checker=false"
+        url = f"{RUN}/{SCHNELL}?prompt=a+cat&seed=7&enable_safety_checker=true"
         answer = app.ask("GET", PATH, x_fal_target_url=url)
     else:
-        query = (("prompt", "a cat"), ("seed", "7"), ("enable_safety_checker", "false"))
+        query = (("prompt", "a cat"), ("seed", "7"), ("enable_safety_checker", "true"))
         answer = read(app.app(request("GET", f"{PATH}/fal.run/{SCHNELL}", query=query)))
     [entry] = fal.ledger
     assert answer.json["seed"] == 7
     assert entry.via == "queue"
-    assert entry.input == {"prompt": "a cat", "seed": 7, "enable_safety_checker": False}
+    assert entry.input == {"prompt": "a cat", "seed": 7, "enable_safety_checker": True}
 
 
 def test_looking_at_a_run_with_head_pays_for_nothing(fal: Emulator, tmp_path: Path):

@@ -66,8 +66,8 @@ def behind(door: str) -> Send:
     return _aws(platforms.GATEWAYS[door])
 
 
-def lambda_context() -> platforms.LambdaContext:
-    return platforms.LambdaContext("lambda-1", clock=time.monotonic)
+def lambda_context(request_id: str = "lambda-1") -> platforms.LambdaContext:
+    return platforms.LambdaContext(request_id, clock=time.monotonic)
 
 
 def through_json(value: object) -> Any:
@@ -117,7 +117,8 @@ def _aws(way: platforms.Gateway) -> Send:
 
     def send(request: Request) -> Answer:
         event = way.event(request, at=NOON)
-        return read(way.read_reply(main(through_json(event), lambda_context())))
+        context = lambda_context(request.platform.request_id)
+        return read(way.read_reply(main(through_json(event), context)))
 
     return send
 
@@ -127,6 +128,7 @@ def _cloudbase() -> Send:
 
     def send(request: Request) -> Answer:
         event = through_json(platforms.cloudbase_event(request))
-        return read(platforms.read_cloudbase_reply(main(event, platforms.cloudbase_context("c"))))
+        context = platforms.cloudbase_context(request.platform.request_id)
+        return read(platforms.read_cloudbase_reply(main(event, context)))
 
     return send

@@ -60,6 +60,7 @@ def environment(fal: Emulator, directory: Path, **bent: str | None) -> dict[str,
         "FAL_IMAGE_PUBLIC_URL": NOWHERE,
         "FAL_IMAGE_SECRET": SECRET,
         "FAL_IMAGE_API_KEYS": f"web={KEY_SHA256},other={OTHER_SHA256}",
+        "FAL_IMAGE_RATE_LIMIT": "off",  # the tests of the rate limit set it
     }
     return {name: value for name, value in (working | bent).items() if value is not None}
 

@@ -28,6 +28,7 @@ from .node import FOLDER, run
 
 STEP_S = 2.0  # more than 1: the client refuses a shorter time to start in
 TAKEN_S = 10.0
+MODELS = ["fal-ai/flux*", "fal-ai/flux*/**"]
 PAGES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/calls.mjs": ("calls.mjs", "text/javascript; charset=utf-8"),
@@ -117,6 +118,14 @@ class Scene:
     def proxy(self) -> str:
         return f"{self.server.url}/api/fal/proxy"
 
+    def ticket(self) -> str:
+        """A new one, of the caller `web`."""
+        limits = {"maxImages": 20, "uses": 20, "models": MODELS, "tokens": True}
+        minted = self.server.http("POST", "/tickets", limits)
+        assert minted.status == 200, minted.body
+        ticket: str = minted.json["ticket"]
+        return ticket
+
     def direct(self, reported: Reported) -> list[str]:
         """What the client sent past our proxy, in order."""
         return [line for line in reported.sent if line.partition(" ")[2] != self.proxy]
@@ -124,17 +133,28 @@ class Scene:
 
 @dataclass(frozen=True)
 class Client:
-    """Where the client runs: what gives a line of report for a line of order."""
+    """Where the client runs: what gives a line of report for a line of order. With `has_ticket` it
+    signs in by a ticket instead of a key."""
 
     tell: Callable[[str], str]
+    has_ticket: bool = False
 
     def call(
-        self, scene: Scene, call: str, /, *, credentials: str = KEY, tries: int = 4, **given: Any
+        self,
+        scene: Scene,
+        call: str,
+        /,
+        *,
+        credentials: str | None = None,
+        tries: int = 4,
+        **given: Any,
     ) -> Reported:
         """Carry out one of tests/node/calls.mjs; `credentials` is all that signs the client in.
 
         `tries` counts where the client leaves that to its settings.
         """
+        if credentials is None:
+            credentials = scene.ticket() if self.has_ticket else KEY
         order = {
             "call": call,
             "given": given,

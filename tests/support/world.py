@@ -197,6 +197,7 @@ class World:
             public_url=PUBLIC_URL,
             secrets=(SECRET,),
             allow_anonymous=True,
+            rate_limit=None,
             daily_budget_usd_micro=self.budget_usd_micro,
             max_wait_s=self.max_wait_s,
             log_level="ERROR",

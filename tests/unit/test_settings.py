@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from fal_image.settings import Settings, load
@@ -74,12 +76,18 @@ def test_every_setting_is_read():
     ("name", "value"),
     [
         ("FAL_KEY", "no-colon"),
+        ("FAL_KEY_SSM_PARAM", "canary0id:canary0secret"),
+        ("FAL_KEY_SSM_PARAM", "/fal/key:3"),
+        ("FAL_KEY_SSM_PARAM", "/fal//key"),
+        ("FAL_KEY_SSM_PARAM", "/fal key"),
         ("FAL_IMAGE_PUBLIC_URL", "http://example.com"),
         ("FAL_IMAGE_PUBLIC_URL", "https://user@example.com"),
         ("FAL_IMAGE_PUBLIC_URL", "https://[::1"),
         ("FAL_IMAGE_SECRET", "short"),
         ("FAL_IMAGE_API_KEYS", "web=plain-key"),
         ("FAL_IMAGE_API_KEYS", SHA),
+        ("FAL_IMAGE_API_KEYS", f"wx:somebody={SHA}"),
+        ("FAL_IMAGE_API_KEYS", f"anonymous={SHA}"),
         ("FAL_IMAGE_ALLOW_ANONYMOUS", "yes"),
         ("FAL_IMAGE_MODELS", "fal-ai/flux?"),
         ("FAL_IMAGE_DEFAULT_MODEL", "schnell"),
@@ -151,10 +159,44 @@ def test_blank_means_unset():
     assert load({"FAL_IMAGE_LINK_TTL_S": "  ", "FAL_KEY": ""}) == Settings()
 
 
-def test_the_two_part_key_is_joined_and_the_whole_key_wins():
-    parts = {"FAL_KEY_ID": "a", "FAL_KEY_SECRET": "b"}
-    assert load(parts).fal_key == "a:b"
-    assert load(parts | {"FAL_KEY": "c:d"}).fal_key == "c:d"
+def test_the_two_part_key_is_joined():
+    assert load({"FAL_KEY_ID": "a", "FAL_KEY_SECRET": "b"}).fal_key == "a:b"
+
+
+WAYS: list[dict[str, str]] = [
+    {"FAL_KEY": "canary:canary"},
+    {"FAL_KEY_ID": "canary", "FAL_KEY_SECRET": "canary"},
+    {"FAL_KEY_FILE": "/run/secrets/canary"},
+    {"FAL_KEY_SSM_PARAM": "/canary/fal-key"},
+]
+
+
+@pytest.mark.parametrize("ways", list(itertools.combinations(WAYS, 2)))
+def test_fals_key_in_two_ways_is_a_problem_and_neither_is_used(ways: tuple[dict[str, str], ...]):
+    settings = load(ways[0] | ways[1])
+    (problem,) = settings.problems
+    assert problem.startswith(f"{next(iter(ways[1]))}: {next(iter(ways[0]))} is set too")
+    assert "canary" not in problem
+    assert settings == Settings(problems=(problem,))
+
+
+@pytest.mark.parametrize(
+    ("half", "missing"),
+    [("FAL_KEY_ID", "FAL_KEY_SECRET"), ("FAL_KEY_SECRET", "FAL_KEY_ID")],
+)
+def test_half_a_key_is_a_problem_that_names_the_other_half(half: str, missing: str):
+    (problem,) = problems_of(**{half: "canary"})
+    assert problem.startswith(f"{missing}: must be set")
+
+
+def test_where_fals_key_is_kept_is_only_named_here():
+    assert load({"FAL_KEY_FILE": "/no/such/file"}) == Settings(fal_key_file="/no/such/file")
+    assert load({"FAL_KEY_SSM_PARAM": "/a/b"}) == Settings(fal_key_ssm_param="/a/b")
+
+
+def test_a_parameter_may_be_named_by_its_arn():
+    arn = "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/prod/fal.key_1"
+    assert load({"FAL_KEY_SSM_PARAM": arn}) == Settings(fal_key_ssm_param=arn)
 
 
 def test_secrets_are_not_in_the_repr():

@@ -67,7 +67,7 @@ def events_page(mapping: dict[str, Any]) -> str:
     for field, sources in mapping["fields"].items():
         cells = [_source(sources.get(entrance["id"], [])) for entrance in entrances]
         lines.append(f"| **{field}** | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_ABOUT_EVENTS]) + "\n"
+    return "\n".join([*lines, "", *_ABOUT_EVENTS, "", *_WHO_CALLS]) + "\n"
 
 
 def _source(places: list[str]) -> str:
@@ -98,6 +98,41 @@ _ABOUT_EVENTS = (
     "  `userInfo`, which WeChat adds to the event, is dropped.",
 )
 
+_WHO_CALLS = (
+    "## Who calls",
+    "",
+    "`Platform.identities` are those that the platform vouches for, in the order of this table.",
+    "The first of a kind that `FAL_IMAGE_TRUST` names is the caller, by whose name jobs, files and",
+    "budgets go:",
+    "",
+    "| kind | name | whose word |",
+    "|---|---|---|",
+    "| `wechat` | `wx:<openid>` | CloudBase's, for a call out of a mini program |",
+    "| `cloudbase` | `tcb:<uid>` | CloudBase's, for a login of its own; never an anonymous one |",
+    "| `jwt` | `jwt:<sub>` | API Gateway's: the claim `sub` of a JWT or Cognito authorizer, or "
+    "`sub` in the context of a Lambda authorizer |",
+    "| `iam` | `iam:<ARN>` | Function URL's and API Gateway's, with `AWS_IAM`; users of a Cognito "
+    "identity pool are `iam:<identity id>`, its guests nobody |",
+    "",
+    "- **What is no name** (more than 100 characters with its prefix, or others than letters,",
+    "  digits and `_.:@/=-`) becomes the prefix and half of its SHA-256, in hex. So does a `sub`",
+    "  of 32 hex digits.",
+    "- **A key or ticket counts first**, and a wrong one is refused whoever the platform names.",
+    "  The token or signature that a gateway reads in `Authorization` is neither; a key goes into",
+    "  `x-api-key` beside it. Tokens that are no JSON Web Tokens need a header of their own.",
+    "- **On CloudBase** the names come from `context.environment` alone: no event and no header",
+    "  can forge them. The old `context.environ` says nothing about who calls.",
+    "- **On AWS** the names stand in the event, where a gateway puts them. Whoever may call",
+    "  `lambda:InvokeFunction` can send the same event by hand, and the function cannot tell:",
+    "  with `iam` or `jwt` trusted, give that right to gateways and to those who may be anybody.",
+    "  Without, such an event gains nothing, not even the caller `iam` that a direct call is.",
+    "- **One issuer**: the name does not say whose token it was, so let one issuer's tokens in.",
+    "  The session name in an assumed role's ARN is its user's choice unless a policy pins it.",
+    "- **Not believed**: headers, such as a load balancer's `x-amzn-oidc-identity` or",
+    "  `x-wx-openid`. Whoever reaches another entrance can send them. Behind a load balancer, and",
+    "  on a server of your own, callers need keys or tickets.",
+)
+
 
 def settings_page() -> str:
     lines = [
@@ -110,12 +145,18 @@ def settings_page() -> str:
         "| name | default | meaning |",
         "|---|---|---|",
         "| `FAL_KEY` | | fal's key, `key_id:key_secret`; never leaves the function but to fal. |",
-        "| `FAL_KEY_ID`, `FAL_KEY_SECRET` | | The same in two parts, if `FAL_KEY` is unset. |",
+        "| `FAL_KEY_ID`, `FAL_KEY_SECRET` | | The same in two parts. |",
+        "| `FAL_KEY_FILE` | | The path of a file that holds it, read once at start. |",
+        "| `FAL_KEY_SSM_PARAM` | | The name of the parameter in AWS's Parameter Store that holds "
+        "it, read once at start; needs boto3, `AWS_REGION` and a role that may read it. |",
     ]
     for row in settings.TABLE:
         default = f"`{row.default}`" if row.default else ""
         lines.append(f"| `{row.name}` | {default} | {row.meaning} |")
     lines += [
+        "",
+        "fal's key is given in one of its four ways; two are a mistake. [Secrets](secrets.md) says",
+        "where to keep which, and how to replace it. `fal-image config` prints what is in force.",
         "",
         "Storage on S3 also reads AWS's own variables: `AWS_REGION`, `AWS_ENDPOINT_URL` and the",
         "credentials.",

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import app, server
-from ..settings import PREFIX, Settings, load
+from ..keyring import KeyUnavailable
+from ..settings import FAL_KEY_NAMES, PREFIX, Settings, load
 from ..uploads import largest_by_type
 from ..web import App
 from .emulator import Emulator
@@ -105,15 +106,19 @@ def _environment(
         "FAL_IMAGE_LOG_LEVEL": "WARNING",
     }
     if emulator_url is None:
-        if not environ.get("FAL_KEY"):
+        if not any(environ.get(name) for name in FAL_KEY_NAMES):
             _give_up("--live needs FAL_KEY: a key from fal.ai/dashboard/keys")
-        return own | {k: v for k, v in environ.items() if k == "FAL_KEY" or k.startswith(PREFIX)}
+        theirs = {k: v for k, v in environ.items() if k in FAL_KEY_NAMES or k.startswith(PREFIX)}
+        return own | theirs
     return own | {"FAL_KEY": "emulator:no-money", "FAL_IMAGE_EMULATOR_URL": emulator_url}
 
 
 def _dressed(settings: Settings, platform: str) -> App:
     """The app behind a platform's genuine events, there and back."""
-    services = app.compose(settings, environ=os.environ)
+    try:
+        services = app.compose(settings, environ=os.environ)
+    except KeyUnavailable as error:
+        _give_up(str(error))
     if services.settings.problems:
         _give_up("\n".join(services.settings.problems))
     return DISGUISES[platform](app.front(services))

@@ -45,7 +45,7 @@ DOCUMENTED_TYPES = frozenset(
     }
 )
 
-_SIDE_PX = 512  # ImageSize's default for a side that is left out (fal toolkit)
+SIDE_PX = 512  # ImageSize's default for a side that is left out (fal toolkit)
 _MEGAPIXEL = 1024 * 1024  # fal's examples bill 1024x1024 as 1 and 1920x1080 as 2 (fal model pages)
 _MICRO = Decimal(1_000_000)
 _LONGEST_ID = 200  # difflib is quadratic, and ids come from strangers
@@ -233,31 +233,45 @@ def size_px(model: Model, arguments: Mapping[str, object]) -> tuple[int, int] | 
     """
     size = _value(model, arguments, "image_size")
     if isinstance(size, Mapping):
-        return size.get("width", _SIDE_PX), size.get("height", _SIDE_PX)
+        return size.get("width", SIDE_PX), size.get("height", SIDE_PX)
     return PRESETS.get(size) if isinstance(size, str) else None
 
 
-def estimate_micro_usd(model: Model, arguments: Mapping[str, object]) -> int | None:
-    """The most that this request should cost by the listed price, in micro-USD, rounded up.
+def megapixels(width: int, height: int) -> int:
+    """What a picture counts for: whole megapixels, rounded up (fal model pages, pricing)."""
+    return -(-width * height // _MEGAPIXEL)
 
-    Each picture counts in whole megapixels, at least one (fal model pages, pricing). None when the
-    price, a size or a count is unknown; fields that do not bear on the price need not be valid.
+
+def images(model: Model, arguments: Mapping[str, object]) -> int | None:
+    """How many pictures the answer will have; None if num_images is one that `check` refuses."""
+    count = _value(model, arguments, "num_images") if "num_images" in model.fields else 1
+    return count if isinstance(count, int) else None
+
+
+def units(model: Model, arguments: Mapping[str, object]) -> int | None:
+    """The most that this request counts for in what its price is per: pictures, or megapixels.
+
+    None when the price, a size or a count is unknown; fields that do not bear on the price need
+    not be valid.
     """
-    price = model.price
-    images = _value(model, arguments, "num_images") if "num_images" in model.fields else 1
-    if price is None or images is None:
-        return None
-    if price.per == "image":
-        return _micro_usd(price.usd * images)
+    price, count = model.price, images(model, arguments)
+    if price is None or count is None or price.per == "image":
+        return count if price else None
     size = size_px(model, arguments)
-    each = -(-size[0] * size[1] // _MEGAPIXEL) if size else price.unsized_megapixels
+    each = megapixels(*size) if size else price.unsized_megapixels
     inputs = _input_megapixels(model, price, arguments) if price.counts_input else 0
-    if each is None or inputs is None:
+    return None if each is None or inputs is None else each * count + inputs
+
+
+def estimate_micro_usd(model: Model, arguments: Mapping[str, object]) -> int | None:
+    """The most that this request should cost by the listed price, in micro-USD, rounded up; None
+    where its `units` are."""
+    price, count = model.price, units(model, arguments)
+    if price is None or count is None:
         return None
-    megapixels = each * images + inputs
     if price.per == "first_megapixel":
-        return _micro_usd(price.usd + price.further_megapixel * (megapixels - 1))
-    return _micro_usd(price.usd * megapixels)
+        return _micro_usd(price.usd + price.further_megapixel * (count - 1))
+    return _micro_usd(price.usd * count)
 
 
 def _input_megapixels(model: Model, price: Price, arguments: Mapping[str, object]) -> int | None:
@@ -337,7 +351,7 @@ def _check_image_size(field: Field, value: object, loc: _Loc) -> list[Problem]:
         return [
             problem
             for side in ("width", "height")
-            for problem in _check_side(field, value.get(side, _SIDE_PX), (*loc, side))
+            for problem in _check_side(field, value.get(side, SIDE_PX), (*loc, side))
         ]
     if not isinstance(value, str):
         text = "Input should be a preset name or an object with width and height"

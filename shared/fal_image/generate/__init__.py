@@ -1,6 +1,8 @@
 """From an order to a finished job: `service` takes orders, `steps` is the one idempotent step that
 every driver takes, `records` keeps the documents."""
 
+from .estimates import Estimate, Estimates
+from .limits import Limits
 from .orders import (
     Orders,
     actual_usd_micro,
@@ -15,7 +17,10 @@ from .steps import Steps
 from .turns import Listener, Overheard, Turn, ignore, turn_of
 
 __all__ = [
+    "Estimate",
+    "Estimates",
     "Generator",
+    "Limits",
     "Listener",
     "Orders",
     "Overheard",

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 from ..assets import Assets, CopyError, Kept
 from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
 from ..extend import Hooks
-from ..fal import outputs
 from ..fal.client import Fal, OutOfTime
-from ..jobs import Fault, Image, Job, JobWarning, Outcome, Source, states
+from ..jobs import Fault, Image, Job, JobWarning, Outcome, states
 from ..jobs import events as happen
 from ..jobs.documents import INLINE
 from ..ledger import Ledger
@@ -25,6 +24,7 @@ from .turns import Turn, milliseconds
 
 COPY_FOR = timedelta(hours=24)  # fal keeps pictures for days; a storage that is down comes back
 COPY_AGAIN = timedelta(seconds=30)  # doubled with each try
+UNITS_TIME_S = 1.0  # inside the 2 s kept back for the answer
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,26 @@ class Copies:
         them did not live to write that down.
         """
         outcome = job.outcome or Outcome("ok")
-        actual = actual_usd_micro(job.model, outcome.billable_units)
         try:
+            if job.keeps_images and any(one.url == INLINE for one in outcome.sources or ()):
+                outcome = self._read_again(job, turn)
             kept = self._kept(job, outcome, turn)
         except CopyError as error:
-            return self._not_copied(job, error, actual)
+            return self._not_copied(job, outcome, error, turn)
         images, notes = self.hooks.judged(job, [one.image for one in kept])
         for image in images:
             turn.listener("image", image.to_json())
-        self.ledger.settle(job.job_id, job.reservations, actual)
+        units, actual = self._settled(job, outcome, turn)
         now = self.now()
         total = {"total": milliseconds((now - job.created_at).total_seconds())}
         timings = outcome.timings_ms | _copy_timings(kept) | total
         warnings = (*_warnings(outcome, images), *notes) if job.keeps_images else (_NOT_KEPT,)
         return self.records.apply(
-            job, happen.Stored(now, turn.owner, images, warnings, timings, actual)
+            job, happen.Stored(now, turn.owner, images, warnings, timings, actual, units)
         )
 
     def _kept(self, job: Job, outcome: Outcome, turn: Turn) -> list[Kept]:
-        sources = self._sources(job, outcome, turn) if job.keeps_images else None
+        sources = outcome.sources if job.keeps_images else None
         if sources is None:
             return []
         if not sources:
@@ -77,10 +78,8 @@ class Copies:
             max_age_s=job.max_age_s,
         )
 
-    def _sources(self, job: Job, outcome: Outcome, turn: Turn) -> tuple[Source, ...] | None:
-        """Where the pictures are. Those that came inside the output are read again."""
-        if not any(source.url == INLINE for source in outcome.sources or ()):
-            return outcome.sources
+    def _read_again(self, job: Job, turn: Turn) -> Outcome:
+        """The outcome with the pictures that came inside the output."""
         request_id = job.fal_request_id or ""
         try:
             result = self.fal.result(job.model, request_id, ends_at=turn.answer_by)
@@ -88,23 +87,45 @@ class Copies:
             raise CopyError(DeadlineExceeded("fal did not answer in time"), may_pass=True) from None
         except AppError as error:
             raise CopyError(error, may_pass=isinstance(error, FalAuthFailed)) from None
-        return outputs.sources(result.payload)
+        return outcomes.of_result(result, job.outcome.timings_ms if job.outcome else None)
 
-    def _not_copied(self, job: Job, error: CopyError, actual: int | None) -> Job:
+    def _settled(self, job: Job, outcome: Outcome, turn: Turn) -> tuple[float | None, int | None]:
+        """Put what fal bills in the place of what was reserved: its units, and their price."""
+        units = self.units(job, outcome, turn)
+        actual = actual_usd_micro(job.model, units)
+        self.ledger.settle(job.job_id, job.reservations, actual, len(outcome.sources or ()))
+        return units, actual
+
+    def units(self, job: Job, outcome: Outcome, turn: Turn) -> float | None:
+        """The units that fal bills, None if it does not say. Of a job whose end a webhook told the
+        result is read for them, if fal gives it at once: nothing else depends on it."""
+        if outcome.is_read or outcome.billable_units is not None:
+            return outcome.billable_units
+        ends_at = min(turn.ends_at, self.fal.clock() + UNITS_TIME_S)
+        try:
+            result = self.fal.result(job.model, job.fal_request_id or "", ends_at=ends_at)
+        except AppError as error:
+            return outcomes.units_of_failure(error, outcome)
+        except OutOfTime:
+            return None
+        return result.billable_units if outcome.kind == "ok" else None
+
+    def _not_copied(self, job: Job, outcome: Outcome, error: CopyError, turn: Turn) -> Job:
         """Try again later, for as long as it makes sense; fal's own addresses are kept."""
         sources = job.outcome.sources if job.outcome else None
         problem = error.error.adding(falRequestId=job.fal_request_id)
         if sources:
-            problem.adding(sourceUrls=outcomes.urls(sources))
+            problem.adding(sourceUrls=outcomes.urls(sources, self.hooks))
         fault, now, owner = Fault.of(problem), self.now(), job.lease.owner if job.lease else ""
         is_early = now < states.begun_at(job) + COPY_FOR
         if error.may_pass and self.is_durable and is_early:
             pause = COPY_AGAIN * 2 ** min(job.copy_tries, 10)
             if isinstance(problem, DeadlineExceeded):
                 pause = timedelta()
-            return self.records.apply(job, happen.CopyPaused(now, owner, fault, now + pause))
-        self.ledger.settle(job.job_id, job.reservations, actual)
-        return self.records.apply(job, happen.CopyFailed(now, owner, fault, actual))
+            units = self.units(job, outcome, turn)  # fal forgets them before we give up
+            return self.records.apply(job, happen.CopyPaused(now, owner, fault, now + pause, units))
+        units, actual = self._settled(job, outcome, turn)
+        return self.records.apply(job, happen.CopyFailed(now, owner, fault, actual, units))
 
 
 _NOT_KEPT = JobWarning("not_kept", "The pictures stay at fal: the proxy was not told to keep any.")

@@ -9,6 +9,7 @@ from functools import lru_cache
 from ..errors import FalAuthFailed, FalRejected, InvalidInput, MissingPrompt, ModelNotAllowed
 from ..fal import catalog
 from ..inputs import Order
+from .limits import Limits, whole_number
 
 DEFAULT_IMAGE_SIZE = "landscape_16_9"  # the recipe's
 
@@ -18,6 +19,7 @@ class Orders:
     """`key` is the owner's fal key, only looked at to see that there is one."""
 
     allowed_models: tuple[str, ...]
+    limits: Limits
     key: str | None = field(repr=False)
 
     def refuse_model(self, model_id: str) -> None:
@@ -27,20 +29,24 @@ class Orders:
 
     def checked(self, order: Order) -> Order:
         """The order as it will be sent, but for its input pictures. Raises before any money."""
+        order = self.completed(order)
+        self._require_key()
+        return order
+
+    def completed(self, order: Order) -> Order:
+        """`checked` for who does not send it: no key is needed. Raises MissingPrompt,
+        ModelNotAllowed, InvalidInput."""
         model = catalog.find(order.model)
         self.refuse_model(order.model)
         needs_prompt = model is None or _requires(model, "prompt")
         if needs_prompt and order.prompt is None:
             raise MissingPrompt('"prompt" is absent, blank or not a string')
-        self._require_key()
-        if model is None:
-            return order
-        if model.kind == "text-to-image" and "image_size" in model.fields:
+        if model and model.kind == "text-to-image" and "image_size" in model.fields:
             sized = {"image_size": DEFAULT_IMAGE_SIZE, **order.arguments}
             if sized["image_size"] is None:
                 sized["image_size"] = DEFAULT_IMAGE_SIZE
             order = replace(order, arguments=sized)
-        problems = catalog.check(model, order.arguments)
+        problems = self._problems(model, order)
         if problems:
             fields = [
                 {"field": ".".join(str(part) for part in problem.loc), "message": problem.msg}
@@ -58,16 +64,20 @@ class Orders:
         """
         self.refuse_model(order.model)
         self._require_key()
-        model = catalog.find(order.model)
-        problems = catalog.check(model, order.arguments) if model else []
+        problems = self._problems(catalog.find(order.model), order)
         if problems:
             place = ".".join(str(part) for part in problems[0].loc)
             raise FalRejected(
-                f"fal would refuse the input: {place}: {problems[0].msg}",
+                f"the input is refused before fal sees it: {place}: {problems[0].msg}",
                 retryable=True,
                 falErrors=[problem.to_fal() for problem in problems],
             )
         return order
+
+    def _problems(self, model: catalog.Model | None, order: Order) -> list[catalog.Problem]:
+        """What fal would refuse; if nothing, what the owner does."""
+        problems = catalog.check(model, order.arguments) if model else []
+        return problems or self.limits.problems(model, order.arguments)
 
     def _require_key(self) -> None:
         if not self.key:
@@ -96,6 +106,11 @@ def estimate_usd_micro(order: Order) -> int | None:
     """The most that the order can cost by the catalog, None if its price is not known."""
     model = catalog.find(order.model)
     return None if model is None else catalog.estimate_micro_usd(model, order.arguments)
+
+
+def images_asked(order: Order) -> int:
+    """How many pictures the order is for, as far as it says."""
+    return max(1, whole_number(order.arguments.get("num_images")) or 1)
 
 
 def actual_usd_micro(model_id: str, units: float | None) -> int | None:

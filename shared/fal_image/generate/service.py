@@ -22,6 +22,7 @@ from ..errors import (
     DeadlineExceeded,
     IdempotencyConflict,
     JobFinished,
+    ModelNotAllowed,
     NotFound,
     Unauthorized,
 )
@@ -41,10 +42,11 @@ from ..jobs import (
 )
 from ..jobs.documents import abbreviated, input_sha256
 from ..jobs.events import CancelAsked
-from ..ledger import Ledger
+from ..ledger import Budgets, Ledger, Worst
+from ..tickets import Ticket
 from ..wire import Clock
 from . import outcomes
-from .orders import Orders, estimate_usd_micro
+from .orders import Orders, estimate_usd_micro, images_asked, is_allowed
 from .steps import CANCEL_TIME_S, Steps
 from .turns import LEASE_AFTER_S, SUBMIT_LEASE_S, Turn
 
@@ -59,6 +61,7 @@ class Wish:
     With a `job_id` the order is one intent: it is paid once, however often it comes. `public_url`
     is where fal reaches us. Who `waits` does so until `wait_by` on the clock, or the turn is over.
     `headers` go to fal's queue with the submit. Without `keeps_images` the pictures stay at fal.
+    What a `ticket` allows is taken from it, and its maker pays.
     """
 
     caller: str | None = None
@@ -71,6 +74,7 @@ class Wish:
     row: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     keeps_images: bool = True
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,9 @@ class Generator:
         """Make the job of a checked order, `submitting` under this turn's lease, for the caller to
         send with what is given beside it; None there: it is a job that was made before."""
         self.steps.assets.warm()
+        models = wish.ticket.models if wish.ticket else None
+        if models is not None and not is_allowed(order.model, models):
+            raise ModelNotAllowed(f"the ticket does not allow the model {order.model}")
         existing = self._existing(order, wish)
         if existing is not None:
             return existing, None
@@ -183,7 +190,7 @@ class Generator:
         steps = replace(
             self.steps,
             records=replace(self.steps.records, database=lambda: memory),
-            ledger=Ledger(lambda: memory, None, self.now),
+            ledger=Ledger(lambda: memory, Budgets(), self.now),
         )
         return replace(self, steps=steps)
 
@@ -231,7 +238,7 @@ class Generator:
         error = DeadlineExceeded("fal was still working when the time for the answer ran out")
         outcome = self.steps.withdraw(job)
         if outcome is not None:
-            error.adding(sourceUrls=outcomes.urls(outcome.sources))
+            error.adding(sourceUrls=outcomes.urls(outcome.sources, self.steps.hooks))
         return error.adding(falRequestId=job.fal_request_id)
 
     def _refuse_too_late(self, turn: Turn) -> None:
@@ -286,14 +293,15 @@ class Generator:
             keeps_images=wish.keeps_images,
         )
         self.steps.records.check(job)
-        caller = wish.caller or NO_CALLER
-        reservations = self.steps.ledger.reserve(caller, job_id, estimate)
+        payer = wish.ticket.caller if wish.ticket else wish.caller or NO_CALLER
+        worst = Worst(estimate, images_asked(order))
+        reservations = self.steps.ledger.reserve(payer, job_id, worst, wish.ticket)
         created = self.steps.records.create(replace(job, reservations=reservations))
         if created is not None:
             return created, True
         twin = self.steps.records.load(job_id)
         if twin.settled:  # what was just taken under its id is nobody's
-            self.steps.ledger.settle(job_id, reservations, 0)
+            self.steps.ledger.give_back(job_id, reservations)
         return self._same(twin, order, wish), False
 
     def _own(self, job_id: str, caller: str | None) -> Job:

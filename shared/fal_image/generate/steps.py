@@ -98,7 +98,7 @@ class Steps:
         after any other error it certainly has not, and what was reserved is given back."""
         if isinstance(error, SubmitUnknown):
             return self._noted(job, happen.Lost(self.now(), Fault.of(error)))
-        self.ledger.settle(job.job_id, job.reservations, 0)
+        self.ledger.give_back(job.job_id, job.reservations)
         return self._noted(job, happen.NotTaken(self.now(), Fault.of(error)))
 
     def wait(self, job: Job, turn: Turn) -> Job:
@@ -175,9 +175,13 @@ class Steps:
             return self._ask(job, turn)
         if job.outcome.kind == "ok":
             return self._take(job, turn)
-        actual = actual_usd_micro(job.model, job.outcome.billable_units)
-        self.ledger.settle(job.job_id, job.reservations, actual)
-        return self.records.apply(job, happen.Concluded(self.now(), actual))
+        units = self._copies.units(job, job.outcome, turn)
+        actual = actual_usd_micro(job.model, units)
+        if actual == 0:
+            self.ledger.give_back(job.job_id, job.reservations)
+        else:
+            self.ledger.settle(job.job_id, job.reservations, actual)
+        return self.records.apply(job, happen.Concluded(self.now(), actual, units))
 
     def _ask(self, job: Job, turn: Turn) -> Job:
         now = self.now()
@@ -248,8 +252,10 @@ class Steps:
         if not job.settled:
             if job.state == "unknown" and now < states.given_up_at(job):
                 return job
-            nothing_spent = job.state == "cancelled"
-            self.ledger.settle(job.job_id, job.reservations, 0 if nothing_spent else None)
+            if job.state == "cancelled":
+                self.ledger.give_back(job.job_id, job.reservations)
+            else:
+                self.ledger.settle(job.job_id, job.reservations, None)
             return self.records.apply(job, happen.Settled(now))
         notice = job.notice
         if notice and notice.next_at and notice.next_at <= now and turn.tells:

@@ -73,13 +73,15 @@ class Taken(Event):
 
 @dataclass(frozen=True)
 class Stored(Event):
-    """All pictures are stored and the reservations settled."""
+    """All pictures are stored and the reservations settled. Here and below, `billable_units` are
+    what fal was found to bill, if that was not known before."""
 
     owner: str
     images: tuple[Image, ...]
     warnings: tuple[JobWarning, ...]
     timings_ms: dict[str, int]
     actual_usd_micro: int | None
+    billable_units: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class CopyPaused(Event):
     owner: str
     fault: Fault
     retry_at: datetime
+    billable_units: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class CopyFailed(Event):
     owner: str
     fault: Fault
     actual_usd_micro: int | None
+    billable_units: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Concluded(Event):
     """fal's error or cancellation is made the job's end. The reservations are settled."""
 
     actual_usd_micro: int | None
+    billable_units: float | None = None
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,10 @@ def _store(job: Job, event: Stored) -> Job:
         images=event.images,
         warnings=event.warnings,
         output=job.outcome.output,
-        outcome=replace(job.outcome, output=None),
+        outcome=replace(_billed(job.outcome, event.billable_units), output=None),
         seed=job.outcome.seed,
         timings_ms=event.timings_ms,
-        cost=_spent(job, event.actual_usd_micro),
+        cost=_spent(job, event.actual_usd_micro, event.billable_units),
     )
 
 
@@ -154,6 +154,7 @@ def _pause(job: Job, event: CopyPaused) -> Job:
         return job
     return replace(
         job,
+        outcome=job.outcome and _billed(job.outcome, event.billable_units),
         lease=None,
         copy_tries=job.copy_tries + 1,
         retry_at=event.retry_at,
@@ -166,15 +167,22 @@ def _fail_copy(job: Job, event: CopyFailed) -> Job:
     if not _owns(job, event.owner):
         return job
     ended = _ended(job, "failed", event.at, fault=event.fault, settled=True)
-    return replace(ended, cost=_spent(job, event.actual_usd_micro))
+    return replace(
+        ended,
+        outcome=job.outcome and _billed(job.outcome, event.billable_units),
+        cost=_spent(job, event.actual_usd_micro, event.billable_units),
+    )
 
 
 def _conclude(job: Job, event: Concluded) -> Job:
     if job.outcome is None or job.outcome.kind == "ok":
         return job
     state: State = "cancelled" if job.outcome.kind == "cancelled" else "failed"
-    ended = _ended(job, state, event.at, fault=job.outcome.fault, settled=True)
-    return replace(ended, cost=_spent(job, event.actual_usd_micro))
+    return replace(
+        _ended(job, state, event.at, fault=job.outcome.fault, settled=True),
+        outcome=_billed(job.outcome, event.billable_units),
+        cost=_spent(job, event.actual_usd_micro, event.billable_units),
+    )
 
 
 def _time_out(job: Job, event: TimedOut) -> Job:
@@ -301,8 +309,13 @@ def _owns(job: Job, owner: str) -> bool:
     return job.lease is not None and job.lease.owner == owner
 
 
-def _spent(job: Job, actual_usd_micro: int | None) -> Cost:
-    units = job.outcome.billable_units if job.outcome else None
+def _billed(outcome: Outcome, units: float | None) -> Outcome:
+    """The outcome with the units that were found out since."""
+    return outcome if units is None else replace(outcome, billable_units=units)
+
+
+def _spent(job: Job, actual_usd_micro: int | None, found: float | None = None) -> Cost:
+    units = _billed(job.outcome, found).billable_units if job.outcome else None
     return replace(job.cost, actual_usd_micro=actual_usd_micro, billable_units=units)
 
 

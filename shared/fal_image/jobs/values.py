@@ -114,7 +114,8 @@ class Outcome:
     """fal's last word on a job: it is never taken back and never waited for again.
 
     `sources` is None if the output is not of pictures; `output` then holds it, None also if it
-    was too large to keep.
+    was too large to keep. It `is_read` if it is fal's answer to us, where fal says what it bills: a
+    webhook does not.
     """
 
     kind: Literal["ok", "error", "cancelled"]
@@ -124,6 +125,7 @@ class Outcome:
     billable_units: float | None = None
     fault: Fault | None = None
     timings_ms: dict[str, int] = field(default_factory=dict)
+    is_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What `take` put aside for a job, and in which counter."""
+    """What `take` put aside for a job, and in which counter: money, or pictures and uses that a
+    ticket allows."""
 
     counter: str
-    usd_micro: int
+    amount: int
+    of: Literal["usd_micro", "images", "uses"] = "usd_micro"
 
 
 @dataclass(frozen=True)

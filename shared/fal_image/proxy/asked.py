@@ -11,6 +11,7 @@ from ..errors import UnsupportedMediaType
 from ..fal import catalog, refusals
 from ..generate import Turn
 from ..inputs import Order, field_error, parse_object
+from ..tickets import Ticket
 from ..web import Headers
 from .targets import Target, request_url
 
@@ -39,6 +40,7 @@ class Asked:
     headers: Headers
     body: bytes
     caller: str
+    ticket: Ticket | None
     turn: Turn
     public_url: str | None
     base: str | None

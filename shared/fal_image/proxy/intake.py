@@ -54,6 +54,7 @@ class Intake:
             notice_url=self._notice_url(asked),
             public_url=asked.public_url,
             headers=asked.wishes(),
+            ticket=asked.ticket,
             keeps_images=self.keeps_images,
         )
 

@@ -5,9 +5,10 @@ Everything else about it stays fal's. Refuses to know how the result was come by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import AppError
+from ..extend import flagged_warning
 from ..fal import outputs
 from ..generate import Generator
 from ..jobs import Fault, Image, Job, Source
@@ -27,15 +28,27 @@ _BROKEN = {"error": "internal", "message": "Something broke inside."}
 
 @dataclass(frozen=True)
 class Keeping:
-    """`holds_back` says that no picture may leave before the owner has judged it."""
+    """`holds_back` says that no picture may leave before the owner has judged it; with
+    `refuses_flagged` none leaves that fal's safety checker flagged."""
 
     holds_back: bool
+    refuses_flagged: bool
+
+    @property
+    def tells_all_last(self) -> bool:
+        """Whether a picture may only be shown when all is known of it."""
+        return self.holds_back or self.refuses_flagged
 
     def shown(
         self, job: Job, payload: dict[str, object], asked: Asked, house: Generator
     ) -> dict[str, object]:
         """A result with links to the owner's pictures, once they are there; by the time the answer
-        is due fal's own, and the reason. What the owner withholds is not in it."""
+        is due fal's own, and the reason. What the owner withholds is not in it.
+
+        Of a job whose pictures stay at fal it is the payload itself, unless some are refused.
+        """
+        if not job.keeps_images:
+            return self._unstored(job, payload)
         try:
             if job.state == "storing":
                 job = house.steps.wait(job, asked.turn)
@@ -52,7 +65,8 @@ class Keeping:
             return self._unkept(job, payload, reason)
         found = {source.index: source for source in outputs.sources(payload) or ()}
         urls = {image.index: image.url for image in job.images if image.url or image.withheld}
-        return outputs.with_urls(payload, urls) | {MEMBER: _told(job, found, None)}
+        payload = outputs.with_urls(payload, {**urls, **self._refused(payload)})
+        return payload | {MEMBER: _told(job, found, None)}
 
     def spoken(self, fault: Fault) -> AppError:
         """The error that a job ended with, without addresses of pictures that nobody judged."""
@@ -78,7 +92,8 @@ class Keeping:
         payload["prompt"] = job.prompt or ""
         if not job.keeps_images:
             images: list[dict[str, object]] = [{"url": source.url} for source in sources]
-            return payload | {"images": images, "has_nsfw_concepts": list(flags.values())}
+            payload |= {"images": images, "has_nsfw_concepts": list(flags.values())}
+            return self._unstored(job, payload)
         job = house.presented(job)
         linked = [image for image in job.images if image.url]
         found = {source.index: source for source in sources}
@@ -94,7 +109,24 @@ class Keeping:
         if self.holds_back:
             sources = outputs.sources(payload) or ()
             payload = outputs.with_urls(payload, {source.index: None for source in sources})
+        refused = self._refused(payload)
+        if refused:
+            job = replace(job, warnings=(*job.warnings, flagged_warning([*map(str, refused)])))
+        payload = outputs.with_urls(payload, refused)
         return payload | {MEMBER: _told(job, None, reason)}
+
+    def _unstored(self, job: Job, payload: dict[str, object]) -> dict[str, object]:
+        refused = self._refused(payload)
+        if not refused:
+            return payload
+        job = replace(job, warnings=(flagged_warning([*map(str, refused)]),))
+        return outputs.with_urls(payload, refused) | {MEMBER: _told(job, None, None)}
+
+    def _refused(self, payload: dict[str, object]) -> dict[int, str | None]:
+        """The pictures of an output that are refused because of their flag, each without a URL."""
+        if not self.refuses_flagged:
+            return {}
+        return {source.index: None for source in outputs.sources(payload) or () if source.nsfw}
 
 
 def _told(

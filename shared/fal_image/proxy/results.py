@@ -55,9 +55,11 @@ class Results:
             return json_response(200, self.keeping.recalled(job, house), own)
         job = _noted(job, answer, asked, house)
         payload = refusals.parse_json(answer.body)
-        if not job.keeps_images or answer.status >= 300 or not isinstance(payload, dict):
+        if answer.status >= 300 or not isinstance(payload, dict):
             return passed_on(answer)
         kept = self.keeping.shown(job, payload, asked, house)
+        if kept is payload:
+            return passed_on(answer)
         headers = (pair for pair in headers_of(answer.headers) if pair[0] != "etag")
         return Response(answer.status, encoded(kept), tuple(headers))
 

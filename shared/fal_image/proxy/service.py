@@ -14,6 +14,7 @@ from ..errors import TokenRefused
 from ..generate import Overheard, is_all_allowed
 from ..inputs import field_error
 from ..jobs.events import CancelAsked
+from ..tickets import Ticket
 from ..web import Response, json_response
 from .answers import NOT_KEPT, encoded, passed_on, places
 from .asked import Asked
@@ -102,29 +103,34 @@ class Proxy:
         body = asked.json()
         if self.has_budget:
             raise TokenRefused("what a token spends cannot be counted, and there is a budget")
+        if asked.ticket is not None and not asked.ticket.tokens:
+            raise TokenRefused("what a token spends cannot be counted, and a ticket is a limit")
         name = TOKEN_LIVES[asked.target.path]
-        wish = {"allowed_apps": self._apps(body), name: _life_s(body, name)}
+        wish = {"allowed_apps": self._apps(body, asked.ticket), name: _life_s(body, name)}
         return passed_on(
             self.passing.ask("POST", asked.target.url, asked, headers=JSON, body=encoded(wish))
         )
 
-    def _apps(self, body: Mapping[str, object]) -> list[str]:
+    def _apps(self, body: Mapping[str, object], ticket: Ticket | None) -> list[str]:
         apps = body.get("allowed_apps")
         if not isinstance(apps, list) or not 1 <= len(apps) <= MAX_TOKEN_APPS:
             raise field_error("allowed_apps", f"must be a list of 1 to {MAX_TOKEN_APPS} apps")
         for app in apps:
             if not isinstance(app, str):
                 raise field_error("allowed_apps", "must hold strings only")
-            if not is_name(app) or not self._may_open(app):
+            if not is_name(app) or not self._may_open(app, ticket):
                 raise TokenRefused(f"not every model of the app {app[:100]} is allowed here")
         return apps
 
-    def _may_open(self, app: str) -> bool:
+    def _may_open(self, app: str, ticket: Ticket | None) -> bool:
         """Whether everything a token for the app may open is allowed: with fal's clients it is all
         models of the app, and nobody says that a longer name opens less. A bare name is one of
         fal's own apps."""
         named = app_of(app) if "/" in app else f"fal-ai/{app}"
-        return is_all_allowed(named, self.intake.generator.orders.allowed_models)
+        globs = [self.intake.generator.orders.allowed_models]
+        if ticket is not None and ticket.models is not None:
+            globs.append(ticket.models)
+        return all(is_all_allowed(named, these) for these in globs)
 
     def _urls(self, asked: Asked) -> str | None:
         if asked.base is None:

@@ -184,7 +184,7 @@ class _Shown:
         try:
             for chunk in chunks:
                 last.feed(chunk)
-                if not self.keeping.holds_back:
+                if not self.keeping.tells_all_last:
                     has_begun = True
                     yield chunk
             why = "the stream ended without a result"
@@ -202,11 +202,11 @@ class _Shown:
             raise lost
         if _is_error(last.data):
             self._lost("fal ended the stream with an error")
-            if self.keeping.holds_back:
+            if self.keeping.tells_all_last:
                 yield encode_event(Event(last.data.decode()))
             return
         kept = self.result(last.data)
-        if kept != last.data or self.keeping.holds_back:
+        if kept != last.data or self.keeping.tells_all_last:
             yield encode_event(Event(kept.decode()))
 
     def result(self, body: bytes) -> bytes:
@@ -214,9 +214,10 @@ class _Shown:
         found = result_of(self.headers, body)
         request_id = self.headers.get("x-fal-request-id") or self.job.job_id
         job = concluded(self.job, request_id, outcomes.of_result(found), self.asked, self.house)
-        if not job.keeps_images or not isinstance(found.payload, dict):
+        if not isinstance(found.payload, dict):
             return body
-        return encoded(self.keeping.shown(job, found.payload, self.asked, self.house))
+        kept = self.keeping.shown(job, found.payload, self.asked, self.house)
+        return body if kept is found.payload else encoded(kept)
 
     def refused(self, answer: Answer) -> Response:
         """What fal answered instead of a stream."""

@@ -12,7 +12,7 @@ from ..settings import Settings
 from ..web import Response, json_response
 from ..wire import Clock
 from .jobs import intended_id, public_url
-from .table import Call, Route, answer_by
+from .table import Call, Route, always, answer_by
 
 _NOT_KEPT = ("cache-control", "no-store")
 RETRY_AFTER_S = 5
@@ -27,10 +27,10 @@ class BatchRoutes:
 
     def table(self) -> tuple[Route, ...]:
         return (
-            Route("POST", "/batches", "key", self.start),
+            Route("POST", "/batches", "key", self.start, spends=always),
             Route("GET", "/batches/{id}", "key", self.batch),
             Route("DELETE", "/batches/{id}", "key", self.stop),
-            Route("POST", "/batches/{id}/continue", "key", self.resume),
+            Route("POST", "/batches/{id}/continue", "key", self.resume, spends=always),
         )
 
     def start(self, call: Call) -> Response:

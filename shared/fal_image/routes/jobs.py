@@ -20,7 +20,7 @@ from ..notices import Notices
 from ..settings import Settings
 from ..web import Event, Response, encode_comment, encode_event, json_response, problem
 from ..wire import Clock
-from .table import Call, Route, answer_by
+from .table import Call, Route, always, answer_by
 
 RETRY_EARLY_S, RETRY_LATE_S = 1, 5
 EARLY_S = 10  # how long a job counts as young
@@ -47,8 +47,8 @@ class JobRoutes:
 
     def table(self) -> tuple[Route, ...]:
         return (
-            Route("POST", "/", "ticket", self.generate),
-            Route("POST", "/generate", "ticket", self.generate),
+            Route("POST", "/", "ticket", self.generate, spends=always),
+            Route("POST", "/generate", "ticket", self.generate, spends=always),
             Route("GET", "/jobs/{id}", "ticket", self.job),
             Route("DELETE", "/jobs/{id}", "ticket", self.cancel),
             Route("GET", "/jobs/{id}/events", "ticket", self.events),
@@ -66,6 +66,7 @@ class JobRoutes:
             job_id=intended_id(self.generator, self.settings, call, "generate"),
             notice_url=self._notice_url(body),
             public_url=public_url(self.settings, call),
+            ticket=call.ticket,
             waits=not preference.is_async or preference.wait_s is not None,
             wait_by=math.inf if preference.wait_s is None else call.started_at + preference.wait_s,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import Misconfigured
+from ..errors import AppError, Misconfigured
 from ..generate import Generator, turn_of
 from ..proxy import Asked, Proxy, of_header, of_path, refusal
 from ..proxy.targets import HEADER, Target
@@ -29,18 +29,20 @@ class ProxyRoutes:
     new_owner: Callable[[], str]
 
     def table(self) -> tuple[Route, ...]:
-        by_header = (Route(name, PATH, "ticket", self.by_header, refusal) for name in METHODS)
+        by_header = (
+            Route(name, PATH, "ticket", self.by_header, refusal, _header_spends) for name in METHODS
+        )
         place = f"{PATH}/{{host}}/{{path*}}"
-        by_path = (Route(name, place, "ticket", self.by_path, refusal) for name in METHODS)
+        by_path = (
+            Route(name, place, "ticket", self.by_path, refusal, _path_spends) for name in METHODS
+        )
         return (*by_header, *by_path)
 
     def by_header(self, call: Call) -> Response:
-        target = of_header(call.request.method, call.request.headers.get(HEADER))
-        return self._answer(call, target, None)
+        return self._answer(call, _by_header(call), None)
 
     def by_path(self, call: Call) -> Response:
-        request = call.request
-        target = of_path(request.method, call.params["host"], call.params["path"], request.query)
+        target = _by_path(call)
         here = public_url(self.settings, call)
         if here is None and target.kind in ("submit", "status", "follow"):
             raise Misconfigured(
@@ -58,6 +60,7 @@ class ProxyRoutes:
             headers=request.headers,
             body=request.body,
             caller=call.caller or "",
+            ticket=call.ticket,
             turn=turn_of(
                 platform,
                 self.clock,
@@ -76,3 +79,28 @@ class ProxyRoutes:
         if target.kind not in ("submit", "run", "stream"):
             return None
         return intended_id(self.generator, self.settings, call, f"proxy {target.kind}")
+
+
+def _by_header(call: Call) -> Target:
+    return of_header(call.request.method, call.request.headers.get(HEADER))
+
+
+def _by_path(call: Call) -> Target:
+    request = call.request
+    return of_path(request.method, call.params["host"], call.params["path"], request.query)
+
+
+def _header_spends(call: Call) -> bool:
+    return _spends(call, _by_header)
+
+
+def _path_spends(call: Call) -> bool:
+    return _spends(call, _by_path)
+
+
+def _spends(call: Call, target_of: Callable[[Call], Target]) -> bool:
+    """Whether fal may be paid for it; what is refused anyway costs nothing."""
+    try:
+        return target_of(call).kind in ("submit", "run", "stream", "token")
+    except AppError:
+        return False

@@ -17,18 +17,21 @@ from ..errors import DatabaseUnavailable
 from ..extend import NO_HOOKS, Hooks
 from ..fal import catalog
 from ..fal.webhooks import Verifier
-from ..generate import Generator, is_allowed
+from ..generate import Estimates, Generator, is_allowed
 from ..notices import Notices
 from ..proxy import Proxy
+from ..rates import Rates
 from ..settings import Settings
 from ..uploads import Uploads
 from ..web import Request, Response, json_response
 from ..wire import Clock
 from .batches import BatchRoutes
+from .estimate import EstimateRoutes
 from .files import FileRoutes
 from .jobs import JobRoutes
 from .proxy import ProxyRoutes
 from .table import Call, Route, Variables
+from .tickets import TicketRoutes
 from .vendors import VendorRoutes
 
 
@@ -36,6 +39,7 @@ from .vendors import VendorRoutes
 class Routes:
     settings: Settings
     generator: Generator
+    estimates: Estimates
     assets: Assets
     uploads: Uploads
     batches: Batches
@@ -45,6 +49,8 @@ class Routes:
     verifier: Verifier
     variables: Variables
     new_owner: Callable[[], str]
+    randomness: Callable[[int], bytes]
+    rates: Rates | None
     now: Callable[[], datetime]
     sleep: Callable[[float], None] = time.sleep
     clock: Clock = time.monotonic
@@ -75,6 +81,8 @@ class Routes:
             *batches.table(),
             *files.table(),
             *proxied.table(),
+            *TicketRoutes(self.settings, self.now, self.randomness).table(),
+            *EstimateRoutes(self.settings, self.estimates, self.clock, self.aliases).table(),
             *self._vendors.table(),
             Route("GET", "/models", "ticket", self.models),
             Route("GET", "/health", "open", self.health),

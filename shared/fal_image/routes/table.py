@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import AppError, UnsupportedMediaType
 from ..inputs import parse_object
+from ..tickets import Ticket
 from ..web import Platform, Request, Response, problem_response
 
 KEPT_BACK_S = 2.0  # for copying the answer out, before the platform or its gateway hangs up
@@ -29,6 +30,7 @@ class Call:
     params: Mapping[str, str]
     started_at: float
     note: Callable[..., None]  # adds facts to the request's log line
+    ticket: Ticket | None = None
 
     def json(self) -> dict[str, object]:
         """The body as a JSON object. Raises InvalidJson, UnsupportedMediaType."""
@@ -39,6 +41,14 @@ class Call:
         return parse_object(self.request.body)
 
 
+def _never(call: Call) -> bool:
+    return False
+
+
+def always(call: Call) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Route:
     method: str
@@ -46,6 +56,7 @@ class Route:
     who: Who
     handle: Callable[[Call], Response]
     refuse: Refuse = problem_response
+    spends: Callable[[Call], bool] = _never  # whether a request may cost something at fal
 
     def match(self, path: str) -> dict[str, str] | None:
         """The path's parameters, None if it is another route's. `{name*}` takes the rest."""

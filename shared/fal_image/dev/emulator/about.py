@@ -14,6 +14,7 @@ It imitates, for the FLUX models of the catalog:
   fal.run         run, /stream for the models that have it, and the WebSocket of /realtime for
                   flux/schnell and flux/dev, to which guides to fal connect
   rest.fal.ai     tokens, CDN token, upload initiate and initiate-multipart, the webhook key set
+  api.fal.ai      the price list, with the prices of the catalog and of fal-ai/flux-unheard-of
   v3.fal.media    pictures, uploads of fal-client and @fal-ai/client in one piece and in parts
 Say which host you mean by the first part of the path (/queue.fal.run/fal-ai/flux/schnell), by the
 Host header, or by x-fal-target-url. Any key in the form id:secret opens it; the key ids
@@ -51,7 +52,7 @@ It does not imitate:
   realtime         fal's own list of realtime models names none of the catalog; only MessagePack
                    is understood; a socket without messages is closed after 60 s, where at fal each
                    app has its own limit; nothing is compressed
-  api.fal.ai       no model list, prices or usage
+  api.fal.ai       no model list, usage or anything else but prices
   the CDN          no ranges, no access rules; a multipart access_url names the emulator
 Not documented by fal, and decided here: a GET on fal.run runs the model; a submit to the queue
 takes bad input, and the job's result is the 422; an expired result is a 404 like an unknown one; a

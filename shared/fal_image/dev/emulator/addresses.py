@@ -24,7 +24,8 @@ HOSTS = {QUEUE, RUN, REST, PLATFORM, CDN}
 class FalCall:
     """One call to a host of fal; `host` is "" for the emulator's own pages.
 
-    `origin` is where the caller can reach the emulator again. `fault` is what this call suffers.
+    `origin` is where the caller can reach the emulator again. `query` has one value for each name,
+    `query_text` is all of it. `fault` is what this call suffers.
     """
 
     method: str
@@ -34,6 +35,7 @@ class FalCall:
     headers: Message
     body: Body
     origin: str
+    query_text: str = ""
     fault: Fault | None = None
 
     @property
@@ -62,6 +64,7 @@ def locate(call: Call, own_url: str) -> FalCall:
         call.headers,
         call.body,
         origin,
+        query,
     )
 
 

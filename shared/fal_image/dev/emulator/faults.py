@@ -25,6 +25,7 @@ POINTS = (
     "upload",
     "token",
     "jwks",
+    "prices",
 )
 WEBHOOK = ("webhook",)  # the one call that the emulator makes; nothing else can befall it
 

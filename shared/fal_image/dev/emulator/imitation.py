@@ -24,6 +24,7 @@ from .jobs import Job, Queue
 from .media import Media, Upload
 from .models import Outcome, fulfilled, rejected
 from .pictures import Studio
+from .platform_api import PlatformApi
 from .queue_api import QueueApi, Route
 from .realtime import RealtimeApi, wants_socket
 from .run_api import RunApi
@@ -115,7 +116,7 @@ class Imitation:
             locked_key_ids=conduct.locked_key_ids,
             clock=conduct.clock,
         )
-        self._hosts: Mapping[str, QueueApi | RunApi | RestApi | CdnApi] = {
+        self._hosts: Mapping[str, QueueApi | RunApi | RestApi | CdnApi | PlatformApi] = {
             QUEUE: QueueApi(
                 queue=self._queue,
                 gate=gate,
@@ -136,6 +137,7 @@ class Imitation:
             ),
             REST: RestApi(gate=gate, media=self._media, jwks=signer.jwks),
             CDN: CdnApi(gate=gate, media=self._media, studio=studio),
+            PLATFORM: PlatformApi(gate=gate),
         }
 
         self._realtime = RealtimeApi(
@@ -150,9 +152,6 @@ class Imitation:
     def respond(self, call: FalCall) -> Reply:
         if call.method == "OPTIONS":
             return _preflight(call)
-        if call.host == PLATFORM:
-            text = "The emulator does not imitate fal's platform API"
-            return _dressed(call, json_answer(404, {"error": {"type": "n/a", "message": text}}))
         is_realtime = call.host == RUN and wants_socket(call.headers)
         api = self._realtime if is_realtime else self._hosts[call.host]
         route = api.route(call)

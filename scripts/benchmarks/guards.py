@@ -1,0 +1,70 @@
+"""What knowing the caller, counting requests and putting money aside add to a warm request."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from fal_image.app import build
+from fal_image.dev import platforms
+from fal_image.events import aws
+from fal_image.web import App
+from support import entrypoints
+from support.entrypoints import FAL_KEY, KEY_SHA256
+
+from .report import Figure, figure
+from .world import emulator
+
+RUNS = 200
+WARM_UP = 20
+OPEN = {"FAL_IMAGE_ALLOW_ANONYMOUS": "1", "FAL_IMAGE_RATE_LIMIT": "off"}
+GUARDED = {
+    "FAL_IMAGE_API_KEYS": f"bench={KEY_SHA256}",
+    "FAL_IMAGE_RATE_LIMIT": "1000/m",
+    "FAL_IMAGE_DAILY_BUDGET_USD": "100",
+    "FAL_IMAGE_TOTAL_DAILY_BUDGET_USD": "100",
+}
+
+
+def guards() -> list[Figure]:
+    """By turns: an app that asks nobody anything, and one with a key, a rate and two budgets."""
+    with emulator() as url, TemporaryDirectory() as one, TemporaryDirectory() as other:
+        bare, guarded = _app(url, one, OPEN), _app(url, other, GUARDED)
+        for _ in range(WARM_UP):
+            _timed_ms(bare, None), _timed_ms(guarded, entrypoints.KEY)
+        bare_ms, guarded_ms = [], []
+        for _ in range(RUNS):
+            bare_ms.append(_timed_ms(bare, None))
+            guarded_ms.append(_timed_ms(guarded, entrypoints.KEY))
+    base_ms = median(bare_ms)
+    name = f"key, rate and budgets over {base_ms:.1f} ms without"
+    return [figure(name, "ms", [taken - base_ms for taken in guarded_ms], goal="<= 2 ms")]
+
+
+def _app(emulator_url: str, directory: str, guards: dict[str, str]) -> App:
+    return build(
+        {
+            "FAL_KEY": FAL_KEY,
+            "FAL_IMAGE_EMULATOR_URL": emulator_url,
+            "FAL_IMAGE_STORAGE_URL": Path(directory, "pictures").as_uri(),
+            "FAL_IMAGE_DATABASE_URL": f"sqlite://{directory}/jobs.db",
+            "FAL_IMAGE_SECRET": "only0for0measuring0on0this0machine",
+            "FAL_IMAGE_LOG_LEVEL": "ERROR",
+            **guards,
+        }
+    )
+
+
+def _timed_ms(app: App, key: str | None) -> float:
+    request = entrypoints.request(body={"prompt": "a calico cat at sunset", "seed": 7}, key=key)
+    event = platforms.function_url_event(request, at=entrypoints.NOON)
+    context = platforms.LambdaContext("bench", clock=time.monotonic)
+    began = time.perf_counter()
+    answer = aws.handle(event, context, app)
+    took_ms = (time.perf_counter() - began) * 1000
+    if answer["statusCode"] != 200:
+        raise SystemExit(f"the handler answered {json.loads(answer['body'])}")
+    return took_ms
