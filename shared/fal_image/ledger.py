@@ -69,19 +69,20 @@ class Ledger:
     now: Callable[[], datetime]
 
     def reserve(
-        self, payer: str, job_id: str, worst: Worst, ticket: Ticket | None = None
+        self, payer: str, key: str, worst: Worst, ticket: Ticket | None = None
     ) -> tuple[Reservation, ...]:
         """Put the worst case aside, from every limit there is; a refusal by one gives the others
         back. Without any limit there is nothing to do.
 
-        Raises BudgetExceeded, DatabaseUnavailable. Repeating it for a job adds nothing.
+        Raises BudgetExceeded, DatabaseUnavailable. Repeating it under a key adds nothing, so a key
+        must stand for one worst case and one ticket.
         """
         taken: list[Reservation] = []
         for cap in (*self._daily_caps(payer, worst), *self._ticket_caps(ticket, worst)):
-            if cap.amount is None or not self._take(cap, cap.amount, job_id):
-                self.give_back(job_id, tuple(taken))
+            if cap.amount is None or not self._take(cap, cap.amount, key):
+                self.give_back(key, tuple(taken))
                 raise self._refusal(cap)
-            taken.append(Reservation(cap.counter, cap.amount, cap.of))
+            taken.append(Reservation(cap.counter, cap.amount, cap.of, key))
         return tuple(taken)
 
     def settle(
@@ -107,7 +108,8 @@ class Ledger:
 
     def _close(self, job_id: str, one: Reservation, actual: int) -> None:
         with database_answers():
-            self.database().settle(one.counter, job_id, reserved=one.amount, actual=actual)
+            key = one.key or job_id
+            self.database().settle(one.counter, key, reserved=one.amount, actual=actual)
 
     def _daily_caps(self, payer: str, worst: Worst) -> Iterator[_Cap]:
         today = self.now().astimezone(timezone.utc).replace(hour=0, minute=0, second=0)

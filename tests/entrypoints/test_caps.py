@@ -393,3 +393,60 @@ def test_a_row_of_a_batch_that_fits_no_more_is_a_failed_row(fal: Emulator, tmp_p
         assert (batch["counts"]["running"], batch["counts"]["failed"]) == (2, 1)
         assert "budget_exceeded" in json.dumps(batch["errors"])
         assert len(busy.ledger) == 2
+
+
+class Interrupted:
+    """A database in which somebody else comes first, just before a job's document is made."""
+
+    def __init__(self, opened: Any, first: Callable[[], Any]) -> None:
+        self._opened = opened
+        self._first: Callable[[], Any] | None = first
+
+    def create(self, id: str, body: Mapping[str, object], **times: Any) -> bool:
+        first = self._first
+        if id.startswith("job:") and first is not None:
+            self._first = None
+            first()
+        made: bool = self._opened.create(id, body, **times)
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+
+def twins(fal: Emulator, directory: Path, first: Mapping[str, Any], **second: Any) -> list[Answer]:
+    """What two requests with one Idempotency-Key are answered that are at it at once: the second
+    is through before the first has made its document."""
+    caps: dict[str, Any] = {
+        "FAL_IMAGE_DAILY_BUDGET_USD": "1",
+        "FAL_IMAGE_TOTAL_DAILY_BUDGET_USD": "1",
+    }
+    answers: list[Answer] = []
+    other = instance(fal, directory, **caps)
+
+    def meanwhile() -> None:
+        answers.append(other.generate(idempotency_key="one", **second))
+
+    seams = Seams(database=lambda opened: Interrupted(opened, meanwhile))
+    one = instance(fal, directory, seams=seams, **caps)
+    return [one.generate(idempotency_key="one", **first), *answers]
+
+
+def test_twins_of_another_size_do_not_share_what_was_put_aside(fal: Emulator, tmp_path: Path):
+    small, large = {"prompt": "a cat"}, {"prompt": "a cat", "num_images": 4}
+    late, soon = twins(fal, tmp_path, {"body": small}, body=large)
+    assert (late.status, soon.status) == (422, 200)
+    assert len(fal.ledger) == 1
+    assert spent(tmp_path) == 4 * 3000
+    assert spent(tmp_path, "total") == 4 * 3000
+
+
+def test_a_twin_with_another_ticket_gives_back_only_its_own(fal: Emulator, tmp_path: Path):
+    minting = instance(fal, tmp_path)
+    good = minting.ask("POST", "/tickets", {"user": "ann"}).json["ticket"]
+    poor = minting.ask("POST", "/tickets", {"user": "ann", "maxImages": 1}).json["ticket"]
+    four = {"prompt": "a cat", "num_images": 4}
+    done, refused = twins(fal, tmp_path, {"body": four, "key": good}, body=four, key=poor)
+    assert (done.status, refused.status) == (200, 402)
+    assert spent(tmp_path) == 4 * 3000
+    assert spent(tmp_path, "total") == 4 * 3000

@@ -72,11 +72,11 @@ def test_without_a_limit_nothing_is_counted():
 def test_the_worst_case_is_put_aside_in_every_cap():
     house, ticket = everywhere()
     assert house.reserve(ticket=ticket) == (
-        Reservation(SPENT, 3000),
-        Reservation(TOTAL, 3000),
-        Reservation(USD, 3000),
-        Reservation(IMAGES, 2, "images"),
-        Reservation(USES, 1, "uses"),
+        Reservation(SPENT, 3000, key="j-1"),
+        Reservation(TOTAL, 3000, key="j-1"),
+        Reservation(USD, 3000, key="j-1"),
+        Reservation(IMAGES, 2, "images", "j-1"),
+        Reservation(USES, 1, "uses", "j-1"),
     )
     assert house.totals() == {SPENT: 3000, TOTAL: 3000, USD: 3000, IMAGES: 2, USES: 1}
 

@@ -47,8 +47,10 @@ class Limits:
         return problems if self.allows_unsafe else [*problems, *_unsafe(model, arguments)]
 
     def _size(self, model: catalog.Model | None, arguments: Mapping[str, object]) -> Problem | None:
-        size = said_size_px(model, arguments)
-        asked = catalog.megapixels(*size) if size else 0
+        sizes = [said_size_px(model, arguments)]
+        if model is None:  # which of the two ways it takes is not known
+            sizes.append(said_size_px(None, {**arguments, "image_size": None}))
+        asked = max((catalog.megapixels(*size) for size in sizes if size), default=0)
         if asked <= self.max_megapixels:
             return None
         name = "image_size" if arguments.get("image_size") is not None else "width"

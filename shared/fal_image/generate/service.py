@@ -295,12 +295,12 @@ class Generator:
         self.steps.records.check(job)
         payer = wish.ticket.caller if wish.ticket else wish.caller or NO_CALLER
         worst = Worst(estimate, images_asked(order))
-        reservations = self.steps.ledger.reserve(payer, job_id, worst, wish.ticket)
+        reservations = self.steps.ledger.reserve(payer, _purse(job, wish), worst, wish.ticket)
         created = self.steps.records.create(replace(job, reservations=reservations))
         if created is not None:
             return created, True
         twin = self.steps.records.load(job_id)
-        if twin.settled:  # what was just taken under its id is nobody's
+        if twin.settled or twin.reservations != reservations:  # what was just taken is nobody's
             self.steps.ledger.give_back(job_id, reservations)
         return self._same(twin, order, wish), False
 
@@ -313,6 +313,15 @@ class Generator:
         if job.caller != caller:
             raise NotFound("no such job")
         return job
+
+
+def _purse(job: Job, wish: Wish) -> str:
+    """What a job's reservations are open under. An Idempotency-Key may come twice at once, with
+    another input or another ticket: each has its own, or one would pay for the other."""
+    if wish.job_id is None or wish.batch_id is not None:
+        return job.job_id
+    ticket_id = wish.ticket.id if wish.ticket else ""
+    return f"{job.job_id}-{input_sha256(job.input_sha256 or '', {}, ticket_id)[:16]}"
 
 
 def _fingerprint(order: Order, wish: Wish) -> str:

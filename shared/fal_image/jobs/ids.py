@@ -25,7 +25,8 @@ def derived_id(secret: str, *parts: str) -> str:
     The same parts always give the same id: this is how one intent finds its one job.
     """
     text = "\n".join(f"{len(part)}:{part}" for part in parts)
-    return base32(hmac.new(secret.encode(), text.encode(), hashlib.sha256).digest()[:ID_BYTES])
+    content = text.encode("utf-8", "surrogatepass")
+    return base32(hmac.new(secret.encode(), content, hashlib.sha256).digest()[:ID_BYTES])
 
 
 def base32(content: bytes) -> str:

@@ -139,11 +139,12 @@ class Lease:
 @dataclass(frozen=True)
 class Reservation:
     """What `take` put aside for a job, and in which counter: money, or pictures and uses that a
-    ticket allows."""
+    ticket allows. `key` is what it is open under there; blank: the job's id."""
 
     counter: str
     amount: int
     of: Literal["usd_micro", "images", "uses"] = "usd_micro"
+    key: str = ""
 
 
 @dataclass(frozen=True)

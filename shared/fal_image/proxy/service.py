@@ -106,7 +106,11 @@ class Proxy:
         if asked.ticket is not None and not asked.ticket.tokens:
             raise TokenRefused("what a token spends cannot be counted, and a ticket is a limit")
         name = TOKEN_LIVES[asked.target.path]
-        wish = {"allowed_apps": self._apps(body, asked.ticket), name: _life_s(body, name)}
+        life_s = _life_s(body, name)
+        if asked.ticket is not None:  # which it must not outlive
+            left_s = asked.ticket.exp - self.intake.generator.now().timestamp()
+            life_s = max(1, min(life_s, int(left_s)))
+        wish = {"allowed_apps": self._apps(body, asked.ticket), name: life_s}
         return passed_on(
             self.passing.ask("POST", asked.target.url, asked, headers=JSON, body=encoded(wish))
         )

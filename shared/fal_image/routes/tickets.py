@@ -20,10 +20,12 @@ from .table import Call, Route
 DEFAULT_LIFE_S = 3600
 MAX_LIFE_S = 7 * 24 * 3600
 MAX_MODELS = 20
+MAX_WILD = 4
 MAX_COUNT = 1_000_000
 MAX_USD = 1_000_000
 
 _USER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+_WILD = re.compile(r"\*+")
 _GLOB = re.compile(r"[A-Za-z0-9_.*/-]{1,200}")
 FIELDS = frozenset({"models", "maxImages", "maxUsd", "uses", "expiresInS", "user", "tokens"})
 
@@ -110,6 +112,8 @@ class _Wanted:
             raise field_error("models", f"must be a list of 1 to {MAX_MODELS} model ids or globs")
         if not all(isinstance(glob, str) and _GLOB.fullmatch(glob) for glob in value):
             raise field_error("models", "must hold model ids, in which * and ** stand for anything")
+        if any(len(_WILD.findall(glob)) > MAX_WILD for glob in value):  # each is tried everywhere
+            raise field_error("models", f"may have {MAX_WILD} wildcards in an id")
         return tuple(value)
 
     def flag(self, name: str) -> bool:
