@@ -109,7 +109,7 @@ class _Front:
             lambda: self._answer(request, started_at, facts),
             request_id,
             facts,
-            self._dialect(request),
+            lambda error, request_id: self._dialect(request)(error, request_id),
         )
         took_ms = round((clock() - started_at) * 1000)
         facts |= {"status": response.status, "totalMs": took_ms}
