@@ -300,8 +300,9 @@ class Generator:
         if created is not None:
             return created, True
         twin = self.steps.records.load(job_id)
-        if twin.settled or twin.reservations != reservations:  # what was just taken is nobody's
-            self.steps.ledger.give_back(job_id, reservations)
+        shared = set() if twin.settled else {(one.counter, one.key) for one in twin.reservations}
+        nobodys = tuple(one for one in reservations if (one.counter, one.key) not in shared)
+        self.steps.ledger.give_back(job_id, nobodys)
         return self._same(twin, order, wish), False
 
     def _own(self, job_id: str, caller: str | None) -> Job:
