@@ -16,7 +16,7 @@ from .routes import Variables
 from .seams import Seams
 from .settings import Settings
 from .storage.base import ObjectStorage
-from .vendors import aws_lacks
+from .vendors import aws_endpoint, aws_lacks, aws_region
 from .wire import Wire
 
 
@@ -107,12 +107,13 @@ def open_queue(
     if settings.queue_url is None:
         return None
     problems += aws_lacks(environ, "FAL_IMAGE_QUEUE_URL", what="queue", service="SQS")
-    url, region = settings.queue_url, environ.get("AWS_REGION")
+    url = settings.queue_url
 
     def open_queue() -> Enqueue:
         from .sqs import SqsQueue
 
-        return SqsQueue(url, region=region).send
+        region, endpoint_url = aws_region(environ, "queue"), aws_endpoint(environ, "SQS")
+        return SqsQueue(url, region=region, endpoint_url=endpoint_url).send
 
     door = Door(open_queue)
     return lambda job_ids: door.get()(job_ids)

@@ -12,6 +12,7 @@ import http.cookiejar
 import io
 import ipaddress
 import math
+import os
 import socket
 import threading
 import time
@@ -129,9 +130,9 @@ class PublicTls(Tls):
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    def __init__(self, tls: type[Tls], clock: Callable[[], float]) -> None:
-        self._pools = _pool_classes(tls, clock)
-        self._proxied_pools = _pool_classes(Tls, clock)
+    def __init__(self, tls: type[Tls], clock: Callable[[], float], max_idle_s: float) -> None:
+        self._pools = _pool_classes(tls, clock, max_idle_s)
+        self._proxied_pools = _pool_classes(Tls, clock, max_idle_s)
         super().__init__(pool_maxsize=_POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -144,13 +145,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return manager
 
 
-def _pool_classes(tls: type[Tls], clock: Callable[[], float]) -> dict[str, type]:
+def _pool_classes(tls: type[Tls], clock: Callable[[], float], max_idle_s: float) -> dict[str, type]:
     class Freshness:
-        """Hands out no connection that has been idle for more than MAX_IDLE_S."""
+        """Hands out no connection that has been idle for more than `max_idle_s`."""
 
         def _get_conn(self, timeout: float | None = None) -> Any:
             connection = super()._get_conn(timeout)  # type: ignore[misc]
-            if clock() - getattr(connection, "idle_since", clock()) > MAX_IDLE_S:
+            if clock() - getattr(connection, "idle_since", clock()) > max_idle_s:
                 connection.close()
             return connection
 
@@ -177,16 +178,22 @@ class _Session(requests.Session):
 
 
 def new_session(
-    tls: type[Tls], servers: Iterable[str], clock: Callable[[], float]
+    tls: type[Tls],
+    servers: Iterable[str],
+    clock: Callable[[], float],
+    *,
+    max_idle_s: float = MAX_IDLE_S,
 ) -> requests.Session:
-    """`tls` carries https; `servers` are addresses of this machine, reached in the clear."""
+    """`tls` carries https; `servers` are addresses that may be reached in the clear. Whoever
+    REQUESTS_CA_BUNDLE names vouches for servers, else the authorities of certifi."""
     session = _Session()
     session.trust_env = False  # a ~/.netrc would replace our Authorization header
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
-    session.mount("https://", _Adapter(tls, clock))
+    session.mount("https://", _Adapter(tls, clock, max_idle_s))
     for server in servers:
-        session.mount(f"{server}/", _Adapter(Tls, clock))
+        session.mount(f"{server}/", _Adapter(Tls, clock, max_idle_s))
     return session
 
 

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from .vendors import TENCENTS
 from .wire import Wire, WireError
 
 CALL_TIMEOUT_S = 15.0  # what CloudBase's own Node SDK waits
@@ -227,7 +228,7 @@ def tc3_authorization(keys: Keys, host: str, path: str, body: bytes, now: dateti
     except ImportError as error:
         raise GatewayError(
             "keys are exchanged for a token with Tencent's SDK, which is not installed: "
-            "pip install 'fal-image[tencent]', or set CLOUDBASE_APIKEY"
+            f"pip install {TENCENTS}, or set CLOUDBASE_APIKEY"
         ) from error
     timestamp = int(now.timestamp())
     date = now.astimezone(timezone.utc).strftime("%Y-%m-%d")

@@ -9,6 +9,10 @@ import importlib.util
 import re
 from collections.abc import Mapping
 
+# Two parts of Tencent's SDK, which is hundreds of MB whole.
+COS_SDK = "cos-python-sdk-v5"
+TENCENTS = "tencentcloud-sdk-python-common tencentcloud-sdk-python-tcb"
+
 _REGION = re.compile(r"[a-z0-9-]{2,32}")
 _ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 
@@ -58,9 +62,9 @@ def aws_endpoint(environ: Mapping[str, str], service: str) -> str | None:
 
 
 def aws_lacks(environ: Mapping[str, str], setting: str, *, what: str, service: str) -> list[str]:
-    """What the environment lacks for a bucket or table of AWS, one sentence each."""
-    if importlib.util.find_spec("boto3") is None:
-        return [f"{setting}: needs boto3: pip install 'fal-image[aws]'"]
+    """What the environment lacks for a bucket, table or queue of AWS, one sentence each."""
+    if service == "S3" and importlib.util.find_spec("boto3") is None:
+        return [f"{setting}: needs boto3: pip install boto3"]
     try:
         aws_region(environ, what)
         aws_endpoint(environ, service)
@@ -75,5 +79,5 @@ def cloudbase_lacks(environ: Mapping[str, str], setting: str) -> list[str]:
         return []
     return [
         f"{setting}: cloudbase:// needs CLOUDBASE_APIKEY, or Tencent's library: "
-        "pip install 'fal-image[tencent]'"
+        f"pip install {TENCENTS}"
     ]

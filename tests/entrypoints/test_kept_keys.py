@@ -129,4 +129,4 @@ def test_without_credentials_for_aws_the_parameter_is_a_problem(
 ):
     in_parameter(configured, moto, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     answer = asked(load("aws"))
-    assert answer.json["detail"].endswith("NoCredentialsError")
+    assert answer.json["detail"].endswith("neither in the environment nor elsewhere")

@@ -32,6 +32,7 @@ class Queue:
     """A queue of its own on moto, and its owner's view of it."""
 
     def __init__(self, endpoint_url: str) -> None:
+        self.endpoint_url = endpoint_url
         self.client: Any = boto3.client("sqs", endpoint_url=endpoint_url)
         name = f"jobs-{id(self)}"
         self.url = str(self.client.create_queue(QueueName=name)["QueueUrl"])
@@ -80,14 +81,15 @@ def queued(queue: Queue) -> dict[str, Any]:
     return {
         "FAL_IMAGE_QUEUE_URL": queue.url,
         "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": queue.endpoint_url,
     }
 
 
 def test_a_webhook_only_records_and_queues_and_the_consumer_copies(
-    configure: Configure, queue: Queue, fal: Emulator, box: Postbox, tmp_path: Path, moto: str
+    configure: Configure, queue: Queue, fal: Emulator, box: Postbox, tmp_path: Path
 ):
-    aws = storages.AWS_ENVIRON | {"AWS_ENDPOINT_URL": moto}
-    configure(**environment(fal, tmp_path, FAL_IMAGE_PUBLIC_URL=box.url), **queued(queue), **aws)
+    settings = environment(fal, tmp_path, FAL_IMAGE_PUBLIC_URL=box.url)
+    configure(**settings, **queued(queue), **storages.AWS_ENVIRON)
     job_id = instance(fal, tmp_path, FAL_IMAGE_PUBLIC_URL=box.url).submitted()["jobId"]
     assert read(through_aws(box.next())).status == 200
     body = kept(tmp_path, job_id).body
@@ -103,7 +105,7 @@ def test_a_webhook_only_records_and_queues_and_the_consumer_copies(
 
 
 def test_a_sweep_queues_what_is_due_and_consumers_send_nothing(
-    configure: Configure, queue: Queue, fal: Emulator, tmp_path: Path, moto: str
+    configure: Configure, queue: Queue, fal: Emulator, tmp_path: Path
 ):
     calendar = Calendar()
     one = instance(fal, tmp_path, seams=Seams(now=calendar), **queued(queue))
@@ -113,8 +115,7 @@ def test_a_sweep_queues_what_is_due_and_consumers_send_nothing(
     assert fal.calls["status"] == 0
     assert len(queue) == 12
 
-    aws = storages.AWS_ENVIRON | {"AWS_ENDPOINT_URL": moto}
-    configure(**environment(fal, tmp_path), **queued(queue), **aws)
+    configure(**environment(fal, tmp_path), **queued(queue), **storages.AWS_ENVIRON)
     taken = [*queue.take(), *queue.take()]
     assert {json.loads(message)["jobId"] for message in taken} == set(jobs)
     assert consumed(*taken) == []

@@ -275,7 +275,7 @@ sys.modules["tencentcloud.common.sign"] = None  # as if it were not installed
 try:
     tc3_authorization(Keys("id", "key"), "host", "/", b"", datetime.now(timezone.utc))
 except GatewayError as error:
-    assert "fal-image[tencent]" in str(error)
+    assert "tencentcloud-sdk-python-tcb" in str(error)
     raise SystemExit(7)
 """
     run = subprocess.run(

@@ -6,8 +6,8 @@
 
 Marks and open amounts are attributes of the item itself, not of a map in it: one UpdateItem sets
 them without having read, and without a map having to be there. Times are numbers: milliseconds
-since 1970, but seconds in `expires_at`, which DynamoDB's time to live reads. Importing this module
-imports boto3. Refuses to make a table, and to know which credentials boto3 finds.
+since 1970, but seconds in `expires_at`, which DynamoDB's time to live reads. Refuses to make a
+table, and to know whose credentials its calls carry.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import boto3.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError
+from msgspec import Struct
 
+from ..aws import AwsError, AwsService, Protocol
 from .base import DatabaseError, Document, check_body, check_id, check_marks
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 5  # an answer takes milliseconds; three attempts
+PROTOCOL = Protocol("dynamodb", "DynamoDB_20120810", "1.0")
+READ_TIMEOUT_S = 5.0  # an answer takes milliseconds; three attempts
 BATCH_ROUNDS = 7  # readings in a row that may bring nothing before `get_many` gives up
 BATCH_PAUSE_S = 0.05  # between two readings, doubled with each of those: six seconds in all
 
@@ -71,9 +70,9 @@ def table_definition(table: str) -> dict[str, Any]:
 class DynamodbDatabase:
     """See Database. Safe to share between threads.
 
-    boto3 asks again when an answer does not come (three attempts), so a conditional write may be
-    refused by the very item that its own first attempt wrote. It is then told from a lost race by
-    what the refusing item says, which comes with the refusal: see `create`, `replace_if`, `take`.
+    A call is sent again when its answer does not come, so a conditional write may be refused by the
+    very item that its own first attempt wrote. It is then told from a lost race by what the
+    refusing item says, which comes with the refusal: see `create`, `replace_if`, `take`.
     `settle` and `mark` change nothing the second time. One gap stays: an attempt that DynamoDB
     carries out only after a later one was answered and its key was settled reserves that amount
     again, until the counter expires; it never reserves too little.
@@ -87,21 +86,16 @@ class DynamodbDatabase:
         endpoint_url: str | None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """The table must be there, as `table_definition` has it; no call is made yet. `sleep`,
-        seconds, is only for the pauses of `get_many`."""
+        """The table must be there, as `table_definition` has it; no call is made yet."""
         self._table = table
         self._sleep = sleep
-        self._client: Any = boto3.session.Session().client(
-            "dynamodb",
-            region_name=region,
+        self._service = AwsService(
+            PROTOCOL,
+            region=region,
             endpoint_url=endpoint_url,
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": 3},
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-            ),
+            read_timeout_s=READ_TIMEOUT_S,
+            sleep=sleep,
         )
-        self._client.meta.events.register("after-call.dynamodb", _check_length)
 
     def create(
         self,
@@ -116,7 +110,7 @@ class DynamodbDatabase:
         nonce = {"S": secrets.token_urlsafe(9)}
         said = _Expressions()
         written = self._write(
-            "put_item",
+            "PutItem",
             Item={
                 "id": {"S": check_id(id)},
                 "version": _number(1),
@@ -130,7 +124,7 @@ class DynamodbDatabase:
         return written.done or written.item.get("made") == nonce
 
     def get(self, id: str) -> Document | None:
-        answer = self._ask("get_item", TableName=self._table, Key=_key(id), ConsistentRead=True)
+        answer = self._ask("GetItem", TableName=self._table, Key=_key(id), ConsistentRead=True)
         return _document(answer.get("Item", {}))
 
     def get_many(self, ids: Sequence[str]) -> list[Document]:
@@ -141,7 +135,7 @@ class DynamodbDatabase:
         fruitless = 0
         while keys:
             answer = self._ask(
-                "batch_get_item",
+                "BatchGetItem",
                 RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}},
             )
             brought = answer["Responses"].get(self._table, [])
@@ -150,7 +144,7 @@ class DynamodbDatabase:
             fruitless = 0 if brought else fruitless + 1
             if keys and fruitless == BATCH_ROUNDS:
                 raise DatabaseError(
-                    f"batch_get_item of dynamodb://{self._table}: {len(keys)} keys left over "
+                    f"BatchGetItem of dynamodb://{self._table}: {len(keys)} keys left over "
                     f"{fruitless} times"
                 )
             if keys:
@@ -181,7 +175,7 @@ class DynamodbDatabase:
         )
         gone = ", ".join(said.name(name) for name in _TIMES if name not in times)
         written = self._write(
-            "update_item",
+            "UpdateItem",
             Key=_key(id),
             UpdateExpression=f"SET {sets}" + (f" REMOVE {gone}" if gone else ""),
             # Of a document that is missing this is false: none is made by an update.
@@ -193,7 +187,7 @@ class DynamodbDatabase:
         stands = int(written.item.get("version", _number(0))["N"])
         if written.asked_again and stands > version + _NONCES:
             raise DatabaseError(
-                f"update_item of dynamodb://{self._table}: an answer was lost, and whether version "
+                f"UpdateItem of dynamodb://{self._table}: an answer was lost, and whether version "
                 f"{version + 1} was this one cannot be seen in version {stands}"
             )
         return False
@@ -206,7 +200,7 @@ class DynamodbDatabase:
             f"{said.name(f'm.{name}')} = {said.value({'S': text})}" for name, text in marks.items()
         )
         written = self._write(
-            "update_item",
+            "UpdateItem",
             Key=_key(id),
             UpdateExpression=f"SET {sets}",
             ConditionExpression=f"attribute_exists({said.name('body')})",
@@ -231,7 +225,7 @@ class DynamodbDatabase:
             fits = f"(attribute_not_exists({total}) OR {fits})"
         ends = said.value(_number(_seconds(expires_at)))
         written = self._write(
-            "update_item",
+            "UpdateItem",
             Key=_counter_key(check_id(counter)),
             UpdateExpression=(
                 f"SET {opened} = {more}, {expires} = if_not_exists({expires}, {ends}) "
@@ -246,7 +240,7 @@ class DynamodbDatabase:
         said = _Expressions()
         opened, change = said.name(f"o.{key}"), said.value(_number(actual - reserved))
         self._write(
-            "update_item",
+            "UpdateItem",
             Key=_counter_key(counter),
             UpdateExpression=f"ADD {said.name('total')} {change} REMOVE {opened}",
             ConditionExpression=f"attribute_exists({opened})",
@@ -255,7 +249,7 @@ class DynamodbDatabase:
 
     def total(self, counter: str) -> int:
         answer = self._ask(
-            "get_item", TableName=self._table, Key=_counter_key(counter), ConsistentRead=True
+            "GetItem", TableName=self._table, Key=_counter_key(counter), ConsistentRead=True
         )
         return int(answer.get("Item", {}).get("total", _number(0))["N"])
 
@@ -275,7 +269,7 @@ class DynamodbDatabase:
         in_shard = f"{said.name('due_shard')} = {said.value({'S': str(shard)})}"
         by_now = f"{said.name('due_at')} <= {said.value(_number(_milliseconds(now)))}"
         answer = self._ask(
-            "query",
+            "Query",
             TableName=self._table,
             IndexName=DUE_INDEX,
             KeyConditionExpression=f"{in_shard} AND {by_now}",
@@ -288,38 +282,31 @@ class DynamodbDatabase:
     def _write(self, operation: str, **arguments: Any) -> _Written:
         """One conditional write; a condition that does not hold is no error."""
         try:
-            answer = getattr(self._client, operation)(
-                TableName=self._table,
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **arguments,
+            answer = self._service.call(
+                operation,
+                {
+                    "TableName": self._table,
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                    **arguments,
+                },
             )
-        except ClientError as error:
-            if _code(error) != "ConditionalCheckFailedException":
+        except AwsError as error:
+            if error.code != "ConditionalCheckFailedException":
                 raise self._failed(operation, error) from error
-            retries = error.response["ResponseMetadata"].get("RetryAttempts", 0)
-            return _Written(False, error.response.get("Item", {}), retries > 0)
-        except BotoCoreError as error:
-            raise self._failed(operation, error) from error
+            return _Written(False, error.said.get("Item", {}), error.asked_again)
         return _Written(True, answer.get("Attributes", {}))
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         try:
-            return getattr(self._client, operation)(**arguments)
-        except (ClientError, BotoCoreError) as error:
+            return self._service.call(operation, arguments)
+        except AwsError as error:
             raise self._failed(operation, error) from error
 
-    def _failed(self, operation: str, error: ClientError | BotoCoreError) -> DatabaseError:
-        said = f"{type(error).__name__}: {error}"
-        if isinstance(error, ClientError):
-            status = error.response["ResponseMetadata"].get("HTTPStatusCode")
-            # After its first line a refused signature's message repeats the session token.
-            message = str(error.response["Error"].get("Message")).partition("\n")[0]
-            said = f"HTTP {status} {_code(error)}: {message}"
-        return DatabaseError(f"{operation} of dynamodb://{self._table}: {said}")
+    def _failed(self, operation: str, error: AwsError) -> DatabaseError:
+        return DatabaseError(f"{operation} of dynamodb://{self._table}: {error}")
 
 
-@dataclass(frozen=True)
-class _Written:
+class _Written(Struct, frozen=True):
     """What became of a conditional write. `item` is the one that refused it ({} if there is none),
     or as it is after a write that asked for it; `asked_again`: an earlier attempt of the same
     write had no answer, or one that says to try again, and may have been carried out."""
@@ -350,15 +337,6 @@ class _Expressions:
         names = {placeholder: attribute for attribute, placeholder in self._names.items()}
         values = {"ExpressionAttributeValues": self._values} if self._values else {}
         return {"ExpressionAttributeNames": names, **values}
-
-
-def _check_length(http_response: Any, **_: object) -> None:
-    """Refuse an answer that was cut. boto3 asks again for one if DynamoDB sent its checksum, but
-    takes the third such, and any without a checksum, for an empty answer: nothing is there."""
-    told = http_response.headers.get("content-length")
-    if told is not None and int(told) != len(http_response.content):
-        here = len(http_response.content)
-        raise IncompleteReadError(actual_bytes=here, expected_bytes=int(told))
 
 
 def _document(item: _Item) -> Document | None:
@@ -417,7 +395,3 @@ def _text(body: Mapping[str, object]) -> str:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     check_body(text.encode())
     return text
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"].get("Code"))

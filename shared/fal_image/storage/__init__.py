@@ -9,13 +9,23 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
 
-from ..vendors import aws_endpoint, aws_lacks, aws_region, cloudbase_lacks, env_id, region_in
+from msgspec import Struct
+
+from ..vendors import (
+    COS_SDK,
+    TENCENTS,
+    aws_endpoint,
+    aws_lacks,
+    aws_region,
+    cloudbase_lacks,
+    env_id,
+    region_in,
+)
 from ..wire import Wire
 from .base import ObjectStorage, check_key
 
@@ -32,8 +42,7 @@ _IP_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+){3}")
 _COS_BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?-[0-9]{5,12}")
 
 
-@dataclass(frozen=True)
-class S3Config:
+class S3Config(Struct, frozen=True):
     """A bucket; region and endpoint come from the environment when it is opened."""
 
     scheme: ClassVar[Literal["s3"]] = "s3"
@@ -41,8 +50,7 @@ class S3Config:
     prefix: str
 
 
-@dataclass(frozen=True)
-class CosConfig:
+class CosConfig(Struct, frozen=True):
     """A bucket with its account's number; without a region it must be a CloudBase environment's,
     which the first call then looks up."""
 
@@ -52,8 +60,7 @@ class CosConfig:
     region: str | None
 
 
-@dataclass(frozen=True)
-class CloudbaseConfig:
+class CloudbaseConfig(Struct, frozen=True):
     """A CloudBase environment's own bucket; without a region it is that of the function, else one
     in China."""
 
@@ -63,8 +70,7 @@ class CloudbaseConfig:
     region: str | None
 
 
-@dataclass(frozen=True)
-class LocalConfig:
+class LocalConfig(Struct, frozen=True):
     """A directory of this machine, absolute; it is made with the first picture."""
 
     scheme: ClassVar[Literal["file"]] = "file"
@@ -162,7 +168,7 @@ def missing(config: StorageConfig, environ: Mapping[str, str]) -> list[str]:
 def _cos_lacks(config: CosConfig, environ: Mapping[str, str]) -> list[str]:
     needed = ["qcloud_cos"] if config.region else ["qcloud_cos", "tencentcloud"]
     if not all(map(importlib.util.find_spec, needed)):
-        return [f"{SETTING}: cos:// needs Tencent's libraries: pip install 'fal-image[tencent]'"]
+        return [f"{SETTING}: cos:// needs Tencent's libraries: pip install {COS_SDK} {TENCENTS}"]
     if not (config.region or environ.get("TCB_ENV") or environ.get("SCF_NAMESPACE")):
         return [f"{SETTING}: must say the bucket's region here, for example ?region=ap-shanghai"]
     return []
