@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from .errors import Unauthorized
 from .tickets import Ticket, is_ticket, opened
 from .web import Headers, Request, Response
@@ -39,8 +41,7 @@ _EXPOSED_HEADERS = (
 PREFLIGHT_AGE_S = 7200  # Chromium keeps no preflight longer
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Who asks: the name that jobs and files belong to, and the ticket it was shown with."""
 
     name: str

@@ -6,11 +6,13 @@ with the first call.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+
+from msgspec.structs import replace
 
 from .access import ANONYMOUS
 from .assets import Assets
@@ -101,7 +103,7 @@ def compose(
         randomness=seams.randomness,
     )
     return Routes(
-        settings=replace(settings, problems=tuple(problems)),
+        settings=dataclasses.replace(settings, problems=tuple(problems)),
         generator=generator,
         estimates=Estimates(generator.orders, Prices(wire, settings.fal_key, seams.clock)),
         assets=steps.assets,

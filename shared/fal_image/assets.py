@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import BinaryIO
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .doors import Door
 from .errors import (
@@ -53,8 +55,7 @@ class CopyError(Exception):
         self.may_pass = may_pass
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """One copied picture and how long its two halves took."""
 
     image: Image
@@ -62,8 +63,7 @@ class Kept:
     store_ms: int
 
 
-@dataclass(frozen=True)
-class Assets:
+class Assets(Struct, frozen=True):
     """`is_held_back` says of a job's id, a picture's index and a caller that this caller may not
     have the picture by its file id."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .batches import PREFIX as BATCH
 from .batches import Batches, Enqueue
@@ -29,8 +31,7 @@ PARALLEL = 8
 PURGED_AT_ONCE = 500
 
 
-@dataclass(frozen=True)
-class Swept:
+class Swept(Struct, frozen=True):
     """What one sweep did; `is_complete` is False if its time ran out before the work did."""
 
     jobs: int
@@ -49,8 +50,7 @@ class Swept:
         }
 
 
-@dataclass(frozen=True)
-class Drivers:
+class Drivers(Struct, frozen=True):
     generator: Generator
     batches: Batches
     database: Callable[[], Database]

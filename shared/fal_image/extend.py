@@ -7,7 +7,9 @@ know routes and how pictures are copied.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .jobs import Image, Job, JobWarning
 from .logs import logger
@@ -21,8 +23,7 @@ After = Callable[[Request, Response, str | None], Response]
 OnImage = Callable[[Job, Image], bool | None]
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Struct, frozen=True):
     """What the owner gave to `build_app`. Shared between threads, as it is called from many.
 
     With `refuses_flagged` the owner withholds what fal's safety checker flagged, too.

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .access import Access
 from .errors import (
@@ -58,7 +61,7 @@ _MIN_SECRET_CHARS = 8
 def front(services: Routes) -> App:
     """The services as one callable: routing, callers, errors and log lines around them."""
     settings = services.settings
-    configure(settings.log_level, _Secrets(settings, services.variables))
+    configure(settings.log_level, Secrets(settings, services.variables))
     for warning in settings.warnings:
         logger.warning(warning)
     access = Access(
@@ -74,7 +77,7 @@ def front(services: Routes) -> App:
 
 
 @dataclass(frozen=True)
-class _Secrets:
+class Secrets:
     """What must never stand in a log line, whole or in its halves, at the moment of the line:
     an invocation may bring credentials of its own."""
 
@@ -90,8 +93,7 @@ class _Secrets:
         yield from (secret for secret in held if len(secret) >= _MIN_SECRET_CHARS)
 
 
-@dataclass(frozen=True)
-class _Front:
+class _Front(Struct, frozen=True):
     """Every request enters here: route, caller, answer, errors as data, one log line."""
 
     settings: Settings

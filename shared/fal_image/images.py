@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import io
 import zlib
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 MAX_PIXELS = 100_000_000  # a viewer needs 4 bytes for each; more is a bomb rather than a picture
 
@@ -34,8 +35,7 @@ class NotAPicture(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(Struct, frozen=True):
     """What the bytes say of themselves. `extension` has no dot; `bytes` is the file's length."""
 
     content_type: str

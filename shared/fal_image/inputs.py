@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from .errors import InvalidInput, InvalidJson
 
@@ -23,8 +23,7 @@ _OURS = frozenset({"model", "maxAge", "transforms", "aiLabel", "webhookUrl", "re
 _NOT_FORWARDED = frozenset({"sync_mode"})
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(Struct, frozen=True):
     """What to generate: `arguments` are the model's own fields, the prompt among them."""
 
     model: str
@@ -37,15 +36,13 @@ class Order:
         return prompt if isinstance(prompt, str) and prompt.strip() else None
 
 
-@dataclass(frozen=True)
-class LinkOrder:
+class LinkOrder(Struct, frozen=True):
     file_ids: tuple[str, ...]
     max_age_s: int | None
     is_single: bool
 
 
-@dataclass(frozen=True)
-class UploadOrder:
+class UploadOrder(Struct, frozen=True):
     content_type: str
     bytes: int
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Literal, TypeVar
+
+from msgspec import Struct
 
 from .database.base import Database, DatabaseError
 from .errors import BudgetExceeded, DatabaseUnavailable
@@ -30,8 +31,7 @@ UNKNOWN = (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Budgets:
+class Budgets(Struct, frozen=True):
     """In micro-USD, None is no limit: what each caller and all together may spend in a UTC day, and
     what is put aside where no price is known (None refuses)."""
 
@@ -40,16 +40,14 @@ class Budgets:
     unknown_price: int | None = None
 
 
-@dataclass(frozen=True)
-class Worst:
+class Worst(Struct, frozen=True):
     """What a job may take at most; the price is None if nobody knows it."""
 
     usd_micro: int | None
     images: int
 
 
-@dataclass(frozen=True)
-class _Cap:
+class _Cap(Struct, frozen=True):
     """One limit that a job must fit into. An amount of None is a price that nobody knows;
     `resets_at` is None for what never comes back."""
 
@@ -62,8 +60,7 @@ class _Cap:
     resets_at: datetime | None
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     database: Callable[[], Database]
     budgets: Budgets
     now: Callable[[], datetime]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+
+from msgspec import Struct
 
 from .access import Caller
 from .database.base import Database
@@ -20,8 +21,7 @@ KEPT = timedelta(hours=1)  # a counter, after its window
 PURGED_AT_ONCE = 100
 
 
-@dataclass(frozen=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """`limit` in `window_s` seconds. `is_shared` says that all instances count together."""
 
     database: Callable[[], Database]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
+
+from msgspec import Struct, field
 
 from .database.base import Database
 from .storage.base import ObjectStorage
 from .wire import Wire
 
 
-@dataclass(frozen=True)
-class Seams:
+class Seams(Struct, frozen=True):
     """The clocks, the dice, the way out, and what is kept where."""
 
     clock: Callable[[], float] = time.monotonic

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from msgspec import Struct
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ErrorTask
@@ -36,8 +36,7 @@ SWEEP_EVERY_S = 60.0
 STOP_S = 5.0  # how long the end of a server waits for a thread that is at work
 
 
-@dataclass(frozen=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How slow a client may be: its request, and its reading of an answer that is ready, may take
     `grace_s` and a second more for every `bytes_per_s` that went through.
 
@@ -119,7 +118,8 @@ def _close_from_within(server: BaseWSGIServer) -> None:
         server.close()
         closed.set()
 
-    server.trigger.pull_trigger(close)
+    with suppress(OSError):  # somebody else's pull ran it just before, and the trigger is closed
+        server.trigger.pull_trigger(close)
     closed.wait(STOP_S)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from msgspec import Struct
+
 from .spellings import (
     base_path,
     boolean,
@@ -99,8 +101,7 @@ class Settings:
         return (self.daily_budget_usd_micro, self.total_daily_budget_usd_micro) != (None, None)
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One row of the table: an environment variable and what it means."""
 
     name: str

@@ -12,16 +12,16 @@ import binascii
 import hashlib
 import hmac
 import json
-from dataclasses import asdict, dataclass
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
 VERSION = "t1"
 MAX_TICKET_CHARS = 4096
 
 
-@dataclass(frozen=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """What its holder may do. None is no limit of the ticket's own; `exp` is Unix seconds.
 
     `caller` made it and pays. `user` tells holders apart: what one makes no other sees. With

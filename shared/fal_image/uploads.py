@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import BinaryIO
 
+from msgspec import Struct
+
 from .assets import (
     MAX_PARALLEL,
     SPOOL_BYTES,
@@ -55,8 +57,7 @@ _PART = rf"[0-9a-z]{{{_PART_CHARS}}}"
 _SHAPE = re.compile(rf"uploads/\d{{4}}-\d\d-\d\d/({_PART})({_PART})\.[a-z]{{3,5}}")
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(Struct, frozen=True):
     """A place for one file: its file id, a link to read it and the one to put it.
 
     `image_url` is None where a storage signs links only to what is there.

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
+import msgspec
+from msgspec import Struct
+
 from .errors import AppError
 
 # "timer" and "queue" are events that no caller sent; only events/* may say so.
@@ -71,8 +74,7 @@ class Platform:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request to a route. `path` starts with "/", is percent-decoded and has lost the
     platform's stage; `query` keeps repeated keys in order.
 
@@ -85,7 +87,7 @@ class Request:
     path: str
     platform: Platform
     query: tuple[tuple[str, str], ...] = ()
-    headers: Headers = field(default_factory=Headers)
+    headers: Headers = msgspec.field(default_factory=Headers)
     body: bytes = b""
     file: BinaryIO | None = None
     file_bytes: int = 0
@@ -106,8 +108,7 @@ class Request:
         return next((value for key, value in reversed(self.query) if key == name), None)
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(Struct, frozen=True):
     status: int
     body: Body = b""
     headers: tuple[tuple[str, str], ...] = ()
@@ -163,8 +164,7 @@ def problem_response(error: AppError, request_id: str) -> Response:
     )
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """One server-sent event."""
 
     data: str

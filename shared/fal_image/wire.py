@@ -15,7 +15,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -24,6 +23,7 @@ import requests
 import requests.utils
 import urllib3
 import urllib3.exceptions
+from msgspec import Struct
 
 from . import __version__
 from .connections import PublicTls, Tls, cause, drain, limit_reads, new_session, sending
@@ -63,15 +63,13 @@ class FetchError(Exception):
         self.may_pass = may_pass
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     status: int
     headers: Headers
     body: bytes
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """An answer whose body is still on its way; its chunks raise WireError."""
 
     status: int
@@ -79,8 +77,7 @@ class Reply:
     chunks: Iterator[bytes]
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     bytes: int
     sha256: str
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from fal_image.errors import DatabaseUnavailable, InvalidInput
 from support.batch_house import CALLER, SMALL, House, house
 from support.breakable import breakable_database
 from support.receiver import Receiver
+from support.values import replace
 
 HOOK = "https://hooks.example.com/batches"
 
@@ -299,6 +299,7 @@ def run_counted(home: House, rows: int) -> tuple[Any, float]:
     return home.find(batch_id), operations
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_thousand_rows_cost_at_most_seven_database_operations_each(fal: Emulator, home: House):
     batch, operations = run_counted(home, 1_000)
@@ -307,6 +308,7 @@ def test_a_thousand_rows_cost_at_most_seven_database_operations_each(fal: Emulat
     assert operations <= 7, home.database.calls
 
 
+@pytest.mark.long
 @pytest.mark.timeout(60)
 def test_with_a_budget_a_row_costs_at_most_nine_database_operations(fal: Emulator, tmp_path: Path):
     with house(fal, tmp_path, daily_budget_usd_micro=100_000_000) as home:

@@ -4,7 +4,6 @@ import io
 import json
 import threading
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from fal_image.fal.webhooks import Delivery
 from fal_image.inputs import UploadOrder
 from fal_image.uploads import JSONL
 from support.batch_house import CALLER, SMALL, House, house
+from support.values import replace
 
 KINDS = ("total", "pending", "running", "done", "failed", "unknown", "cancelled")
 

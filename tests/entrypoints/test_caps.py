@@ -122,6 +122,7 @@ def test_of_300_at_once_a_callers_budget_lets_100_through(busy: Emulator, tmp_pa
     assert_exactly_full(answers, busy, rig.open(), {f"spent:web:{today()}": IMAGES * PRICE})
 
 
+@pytest.mark.long
 def test_of_300_at_once_the_budget_of_all_callers_lets_100_through(
     busy: Emulator, tmp_path: Path, rig: Rig
 ):
@@ -130,6 +131,7 @@ def test_of_300_at_once_the_budget_of_all_callers_lets_100_through(
     assert_exactly_full(answers, busy, rig.open(), {f"total:{today()}": IMAGES * PRICE})
 
 
+@pytest.mark.long
 def test_of_300_at_once_a_ticket_for_100_pictures_lets_100_through(
     busy: Emulator, tmp_path: Path, rig: Rig
 ):
@@ -139,6 +141,7 @@ def test_of_300_at_once_a_ticket_for_100_pictures_lets_100_through(
     assert_exactly_full(answers, busy, rig.open(), {f"ticket:{minted['id']}:images": IMAGES})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rig", ["sqlite", "cloudbase"], indirect=True)
 def test_of_300_at_once_the_refused_leave_nothing_in_the_other_caps(
     busy: Emulator, tmp_path: Path, rig: Rig

@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from support.doors import DOORS, behind, lambda_context, silence, through_json
 from support.entrypoints import FAL_KEY, KEY, KEY_SHA256, NOON
 from support.entrypoints import request as a_request
 from support.instances import CAT, SECRET, read
+from support.values import replace
 
 Configure = Callable[..., None]
 FALS = "01234567-89ab-cdef-0123-456789abcdef:0123456789abcdef0123456789abcdef"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from support.entrypoints import NOON
 from support.entrypoints import request as a_request
 from support.events import as_wsgi
 from support.instances import CAT, instance
+from support.values import replace
 
 Configure = Callable[..., None]
 Send = Callable[[Request], Response]

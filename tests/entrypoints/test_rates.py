@@ -1,7 +1,6 @@
 """How often a caller may ask for what may cost something, through real entrances."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -17,6 +16,7 @@ from support.clocks import utc_now
 from support.entrypoints import KEY
 from support.instances import CAT, OTHER_KEY, Answer, Instance, instance
 from support.proxy_calls import PAID, Door
+from support.values import replace
 
 TOKENS = "https://rest.fal.ai/tokens/"
 TOKEN = {"allowed_apps": ["flux"], "token_expiration": 60}

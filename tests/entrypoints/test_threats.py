@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from support.connects import watched
 from support.doors import DOORS, Send, behind
 from support.entrypoints import request as a_request
 from support.instances import CAT, OTHER_KEY, Answer
+from support.values import replace
 
 Configure = Callable[..., None]
 METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"

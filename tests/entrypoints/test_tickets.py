@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from support.instances import (
     read,
 )
 from support.proxy_calls import PAID, Door, spent_usd
+from support.values import replace
 
 PRICE = 0.003  # of a CAT
 TOKENS = "https://rest.fal.ai/tokens/"

@@ -1,6 +1,5 @@
 """fal calls in: what is kept, what is refused, and what becomes of the job."""
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from fal_image.web import Headers, Request
 from support.breakable import breakable_database, breakable_storage
 from support.clocks import Time
 from support.instances import CAT, SECRET, Calendar, Instance, Postbox, instance, kept, serving
+from support.values import replace
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def test_forged_webhooks_are_refused_and_the_genuine_one_is_taken(tmp_path: Path
 
 
 def with_path(webhook: Request, job_id: str, token: str) -> Request:
-    return dataclasses.replace(webhook, path=f"/webhooks/fal/{job_id}/{token}")
+    return replace(webhook, path=f"/webhooks/fal/{job_id}/{token}")
 
 
 def with_header(webhook: Request, name: str, value: str | None) -> Request:
     given = {**dict(webhook.headers), name: value}
-    return dataclasses.replace(
+    return replace(
         webhook, headers=Headers((name, text) for name, text in given.items() if text is not None)
     )
 
@@ -98,14 +98,14 @@ def flipped(text: str) -> str:
 
 
 FORGERIES: dict[str, Callable[[Request], Request]] = {
-    "one letter of the token": lambda hook: dataclasses.replace(hook, path=flipped(hook.path)),
+    "one letter of the token": lambda hook: replace(hook, path=flipped(hook.path)),
     "the token of another job": lambda hook: with_path(
         hook, hook.path.split("/")[3], webhooks.token((SECRET,), "0" * 26)
     ),
     "a token by another secret": lambda hook: with_path(
         hook, hook.path.split("/")[3], webhooks.token(("z" * 40,), hook.path.split("/")[3])
     ),
-    "another byte": lambda hook: dataclasses.replace(hook, body=hook.body + b" "),
+    "another byte": lambda hook: replace(hook, body=hook.body + b" "),
     "another user": lambda hook: with_header(hook, "x-fal-webhook-user-id", "mallory"),
     "another time": lambda hook: with_header(
         hook, "x-fal-webhook-timestamp", str(int(time.time()) + 1)

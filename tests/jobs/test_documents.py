@@ -1,11 +1,11 @@
 import json
-from dataclasses import fields, replace
 from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from fal_image.jobs import (
     Cost,
@@ -30,6 +30,7 @@ from fal_image.jobs.documents import (
     to_document,
 )
 from support.job_shapes import FAULT, IMAGE, OUTCOMES, STATES, T0, URL, a_job, again
+from support.values import replace
 
 DATA_URI = "data:image/png;base64," + "A" * INLINE_CHARS
 

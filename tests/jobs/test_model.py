@@ -229,6 +229,7 @@ def test_the_real_table_and_the_model_agree_on_every_event_in_every_document():
     assert (len(docs), tried) == (91, 5_670)
 
 
+@pytest.mark.long
 def test_what_the_search_saw_is_among_these():
     for name in BOUNDS:
         for doc, event in found(name).tried:
@@ -275,6 +276,7 @@ WALKED = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", WALKED, ids=lambda model: f"{model.webhook}-{model.copies}")
 def test_real_jobs_go_the_ways_of_the_model_and_come_to_its_ends(model: Model):
     ends = set()

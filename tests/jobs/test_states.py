@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 
@@ -17,6 +16,7 @@ from fal_image.jobs.states import (
     transition,
 )
 from support.job_shapes import FAULT, IMAGE, LATE, OUTCOMES, STATES, T0, URL, a_job
+from support.values import replace
 
 NOW = T0 + timedelta(minutes=5)
 LATER = NOW + timedelta(minutes=1)
@@ -301,7 +301,7 @@ ROWS: dict[str, tuple[Job, happen.Event, dict[str, object]]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_the_row_changes_this_and_nothing_else(row: str):
     job, event, changes = ROWS[row]
-    assert transition(job, event) == replace(job, **changes)  # type: ignore[arg-type]
+    assert transition(job, event) == replace(job, **changes)
 
 
 def test_every_row_of_the_table_is_among_these():

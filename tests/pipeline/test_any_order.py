@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -20,6 +20,7 @@ from fal_image.jobs import Job
 from support import world
 from support.effects import Crash, Effects
 from support.fake_fal import MODEL, NEVER_S, Delivery, Fate, Taken
+from support.values import replace
 from support.world import CALLER, PUBLIC_URL, SWEEP, Ask, Instance, Said, World
 
 JOBS = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from fal_image.jobs.documents import to_document
 from fal_image.jobs.states import due_at
 from support import world
 from support.fake_fal import MODEL, NEVER_S, Fate, Taken
+from support.values import replace
 from support.world import CALLER, PUBLIC_URL, SECRET, SWEEP, World
 
 KEY = "the one intent"

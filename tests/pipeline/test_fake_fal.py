@@ -1,12 +1,11 @@
 """The fake at the wire: what fal would refuse, it refuses too."""
 
-from dataclasses import replace
-
 import pytest
 
 from fal_image.wire import WireError
 from support import world
 from support.fake_fal import KEY, MODEL, NEVER_S, Fate
+from support.values import replace
 from support.world import World
 
 SUBMIT = f"https://queue.fal.run/{MODEL}?fal_webhook=https://pictures.example.com/webhooks/fal/a/b"

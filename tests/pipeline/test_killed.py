@@ -295,6 +295,7 @@ def check_end(stage: Stage, name: str) -> None:
     check_over(stage, end)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("database", "name"), plan(without={ASKED, BEGUN}))
 def test_killed_anywhere_and_heard_of_at_once(
     database: str, name: str, house: House, killer: Killer
@@ -310,6 +311,7 @@ def test_killed_anywhere_and_heard_of_at_once(
         check_again(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("database", "name"), plan(without={POLLED, CANCELLED}))
 def test_killed_anywhere_and_heard_of_late_or_never(
     database: str, name: str, house: House, killer: Killer

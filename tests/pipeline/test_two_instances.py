@@ -63,6 +63,7 @@ def swept_at_once(instances: list[Instance]) -> list[int]:
         return list(pool.map(one, instances))
 
 
+@pytest.mark.long
 def test_two_instances_submit_and_copy_each_job_once(rig_and_jobs: tuple[databases.Rig, int]):
     rig, count = rig_and_jobs
     shared = World(rig.url, None, rig.environ, budget_usd_micro=10**9)

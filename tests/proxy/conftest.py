@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from fal_image.dev.emulator import Emulator
 from support.proxied import Client, client_script, in_chromium, in_node
 from support.proxy_calls import FORMS, Form
+from support.values import replace
 
 
 @pytest.fixture

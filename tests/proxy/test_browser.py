@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.proxied import Client, Scene, proxied
+from support.values import replace
 
 pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
 

@@ -6,7 +6,6 @@ fal is canned here: what it says is known to the byte, and so is what must be le
 import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from support.entrypoints import FAL_KEY, KEY, KEY_SHA256, NOON
 from support.events import as_wsgi
 from support.instances import instance, read
 from support.proxied_calls import CALLS, FORMS, PLACES, REQUEST
+from support.values import replace
 
 Shown = tuple[int, dict[str, str], bytes]
 

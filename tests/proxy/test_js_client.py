@@ -101,6 +101,7 @@ def test_upload(scene: Scene, client: Client, options: dict[str, Any]) -> None:
     assert put.startswith(f"PUT {scene.fal.url}/v3.fal.media/")
 
 
+@pytest.mark.long
 def test_upload_in_parts(scene: Scene, client: Client) -> None:
     upload = client.call(scene, "uploadInParts")
 
@@ -175,6 +176,7 @@ def test_a_model_that_is_not_allowed_is_an_api_error_that_says_so(
     assert not scene.fal.calls
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("call", "on", "sends"),
     [("run", "submit", 4), ("stream", "run-stream", 1)],  # the settings count for streams only

@@ -1,6 +1,5 @@
 """The proxy without a database: a queue for a sole caller, and nothing that must be remembered."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from support.emulator import QUEUE
 from support.entrypoints import KEY_SHA256
 from support.instances import OTHER_KEY, OTHER_SHA256, instance, read
 from support.proxy_calls import AFTERWARDS, FLUX, PAID, Door, Form
+from support.values import replace
 
 HOST = "hooks.example.com"
 KEYED = {"idempotency_key": "order-4711"}

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +20,7 @@ from fal_image.jobs import Job, Source
 from fal_image.settings import Settings
 from fal_image.storage.base import Link, StorageError, StoredObject
 from support import clocks, pictures
+from support.values import replace
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 MODEL = "fal-ai/flux/schnell"

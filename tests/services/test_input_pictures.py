@@ -5,7 +5,6 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from fal_image.web import Platform, Request
 from fal_image.wire import Wire
 from support import pictures
 from support.peer import Peer, answer
+from support.values import replace
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 SECRET = "a-secret-of-at-least-32-characters"

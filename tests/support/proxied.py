@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from fal_image.app import Seams
 from fal_image.dev.emulator import Emulator
 from fal_image.dev.emulator.exchange import Call, Flow, Reply
+from support.values import replace
 
 from .entrypoints import FAL_KEY, KEY
 from .instances import OTHER_KEY, Server, serving

@@ -16,7 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +29,7 @@ from fal_image.storage.base import ObjectStorage, StoredObject, UploadLink
 from fal_image.storage.cos import CosStorage
 from fal_image.storage.local import LocalStorage
 from fal_image.wire import Wire
+from support.values import replace
 
 from . import fake_cos, sigv4
 from .fake_cloudbase import FakeCloudbase
@@ -432,7 +433,7 @@ class ScriptedS3:
                 self.wfile.write(b"" if self.command == "HEAD" else content)
                 self.close_connection = bool(answer.missing_bytes)
 
-            do_GET = do_HEAD = do_PUT
+            do_DELETE = do_GET = do_HEAD = do_PUT
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing: the tests look at `asked`."""

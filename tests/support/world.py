@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 
@@ -26,6 +26,7 @@ from fal_image.routes import Routes
 from fal_image.settings import Settings
 from fal_image.storage.base import Link, ObjectStorage, StorageError, StoredObject, UploadLink
 from fal_image.web import Headers, Platform, PlatformName, Request
+from support.values import replace
 
 from .clocks import Time
 from .effects import CountedDatabase, CountedStorage, Effects, counted_wire
@@ -135,6 +136,9 @@ class MemoryStorage:
 
     def head(self, key: str) -> StoredObject:
         return self._facts(key, created=False)
+
+    def delete(self, key: str) -> None:
+        raise StorageError("nobody deletes here")
 
     @contextmanager
     def open(self, key: str, start: int = 0) -> Iterator[Iterator[bytes]]:

@@ -1,9 +1,9 @@
 """Pages the program knows best are the program's."""
 
 import re
-from dataclasses import fields
 
 import pytest
+from msgspec.structs import fields
 
 from fal_image.dev.docs import DOCS, pages
 from fal_image.errors import catalog

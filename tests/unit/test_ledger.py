@@ -1,6 +1,6 @@
 """Putting aside before it is spent: several caps at once, and what becomes of it afterwards."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,6 +13,7 @@ from fal_image.ledger import COUNTER_LIFE, Budgets, Ledger, Worst
 from fal_image.tickets import Ticket
 from support.breakable import breakable_database
 from support.effects import CountedDatabase, Crash, Effects
+from support.values import replace
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 MIDNIGHT = "2026-11-22T00:00:00.000Z"

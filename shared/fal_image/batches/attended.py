@@ -7,10 +7,11 @@ caller, so no caller can see them, and are kept for good: the same command finds
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from ..errors import Internal
 from ..generate import Turn
@@ -27,8 +28,7 @@ BLOCK_BYTES = 256 * 1024
 PAGE = 100
 
 
-@dataclass(frozen=True)
-class Attended:
+class Attended(Struct, frozen=True):
     store: Store
     files: Files
     planning: Planning

@@ -8,11 +8,12 @@ and never counted up, so what the batch has done is a sum that nobody can spoil 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from ..database.base import Document
 from ..errors import AppError, recalled
@@ -28,8 +29,7 @@ State = Literal["running", "stopping", "stopped", "done"]
 _OVER = ("done", "failed", "unknown", "cancelled")  # what a mark may begin with
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """How many rows ended how."""
 
     done: int = 0
@@ -57,8 +57,7 @@ class Counts:
         return cls(*(int(number) for number in mark.split(",")))
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct, frozen=True):
     """`total` and `planned_to` say how many rows were found up to which byte of the file; rows are
     started when `is_planned`. An `attended` batch is carried out by the program that began it, and
     by nobody else. `results` counts the files of results that were begun, `results_key` is the last
@@ -133,8 +132,7 @@ def head_of(document: Document) -> Head:
     return replace(head, version=document.version, marks=document.marks)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """Where up to CHUNK_ROWS rows stand in the file, and which of them are over."""
 
     batch_id: str

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..generate import Turn
 from ..generate.steps import TELL_AGAIN, TELL_FOR
@@ -28,8 +30,7 @@ PARALLEL = 8
 PAGE = 100
 
 
-@dataclass(frozen=True)
-class Endings:
+class Endings(Struct, frozen=True):
     store: Store
     results: Results
     views: Views

@@ -6,10 +6,11 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from itertools import islice
 from typing import BinaryIO
+
+from msgspec import Struct, field
 
 from ..assets import SPOOL_BYTES, Assets, storage_answers
 from ..errors import IdempotencyConflict, NotFound
@@ -23,8 +24,7 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024  # of rows, however many batches there are
 _FIXED = 200  # about what a row takes in memory besides its bytes
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(Struct, frozen=True):
     assets: Assets
     _rows: Recent[list[bytes | None]] = field(default_factory=lambda: Recent(MAX_KEPT_BYTES))
 

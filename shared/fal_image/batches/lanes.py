@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import AppError, IdempotencyConflict, RateLimited
 from ..generate import Generator, Turn, Wish
@@ -30,8 +31,7 @@ PAGE = 10  # chunks read at once
 Enqueue = Callable[[Sequence[str]], list[str]]
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(Struct, frozen=True):
     """A batch as it is now: the rows that may be in flight, the rows that ended in chunks that are
     still open, and those of them that are over without the head knowing."""
 
@@ -40,8 +40,7 @@ class Survey:
     finished: list[Chunk]
 
 
-@dataclass(frozen=True)
-class Lanes:
+class Lanes(Struct, frozen=True):
     generator: Generator
     store: Store
     files: Files

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import InvalidInput, NotFound
 from ..generate import Turn
@@ -26,8 +27,7 @@ PARALLEL = 8
 STEP = 50  # chunks between two notes on the head
 
 
-@dataclass(frozen=True)
-class Planning:
+class Planning(Struct, frozen=True):
     store: Store
     files: Files
 

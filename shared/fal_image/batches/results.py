@@ -10,7 +10,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import Internal, NotFound
 from ..generate import Records, Turn
@@ -30,8 +32,7 @@ class TooLate(Exception):
     """The time ran out before the results were whole; nothing of them is kept."""
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(Struct, frozen=True):
     store: Store
     records: Records
     files: Files

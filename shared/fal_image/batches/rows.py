@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from ..errors import InvalidInput, InvalidJson
 from ..inputs import MAX_DEPTH, field_error, is_deep
@@ -28,8 +28,7 @@ _BATCHS_OWN = ("rowId", "webhookUrl")  # of all rows at once they make no sense
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
-class BatchOrder:
+class BatchOrder(Struct, frozen=True):
     """What a caller wants: rows sent along as JSONL, or the file id of rows uploaded before.
 
     At most `window` of them are at fal at once. `webhook_url` is as it came, not checked yet.
@@ -47,8 +46,7 @@ class BatchOrder:
         return fingerprint(rows, self.defaults, self.window, self.webhook_url)
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line that is not blank: where it begins in its file, how long it is with its ending, and
     what it says; None if it is too long."""
 
@@ -57,8 +55,7 @@ class Line:
     content: bytes | None
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """`body` is that of a generate request."""
 
     row_id: str | int | None

@@ -8,9 +8,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..database.base import Database, Document
 from ..errors import NotFound
@@ -49,8 +51,7 @@ class Recent(Generic[T]):
                 self._used -= self._kept.popitem(last=False)[1][1]
 
 
-@dataclass(frozen=True)
-class Store:
+class Store(Struct, frozen=True):
     """`retention` is how long the documents of a batch that is over are kept."""
 
     database: Callable[[], Database]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from ..errors import AppError
 from .documents import Counts, Head, State
@@ -12,8 +14,7 @@ from .lanes import Lanes
 from .results import Results
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """`running` rows may be at fal; `errors` are those of the first rows that failed."""
 
     batch_id: str
@@ -41,8 +42,7 @@ class Batch:
         }
 
 
-@dataclass(frozen=True)
-class Views:
+class Views(Struct, frozen=True):
     lanes: Lanes
     results: Results
     files: Files

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from ..vendors import aws_endpoint, aws_lacks, aws_region, cloudbase_lacks, env_id, region_in
 from ..wire import Wire
@@ -26,24 +27,21 @@ _TABLE = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 _COLLECTION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-@dataclass(frozen=True)
-class SqliteConfig:
+class SqliteConfig(Struct, frozen=True):
     """A file of this machine, absolute; it is made with the first call."""
 
     scheme: ClassVar[Literal["sqlite"]] = "sqlite"
     path: Path
 
 
-@dataclass(frozen=True)
-class DynamodbConfig:
+class DynamodbConfig(Struct, frozen=True):
     """A table; region and endpoint come from the environment when it is opened."""
 
     scheme: ClassVar[Literal["dynamodb"]] = "dynamodb"
     table: str
 
 
-@dataclass(frozen=True)
-class CloudbaseConfig:
+class CloudbaseConfig(Struct, frozen=True):
     """A collection of a CloudBase environment; without a region it is that of the function, else
     one in China."""
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct, field
 
 MAX_BODY_BYTES = 300_000  # DynamoDB takes 400 KB an item (AWS guide, quotas), marks included
 MAX_MANY = 100  # documents in one read (AWS DynamoDB API, BatchGetItem)
@@ -28,8 +29,7 @@ class DatabaseError(Exception):
     """
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(Struct, frozen=True):
     """`version` counts the bodies: 1 when created, one more with each `replace_if`. `due_at` is
     when somebody should look at it, `expires_at` when it may be deleted; aware UTC, to the
     millisecond, None for never. `marks` are short texts, set by `mark`, that no version counts."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .base import Document, check_body, check_id, check_marks
 
 
-@dataclass
-class _Counter:
+class _Counter(Struct):
     expires_at: datetime
     total: int = 0
     open: dict[str, int] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from ..logs import logger
 from ..wire import Answer, Clock, Wire, WireError
 from . import refusals
@@ -29,8 +31,7 @@ class NoPrice(Exception):
     """Why there is no price, in words for whoever asked for one."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """The price of one `unit`, in fal's word for it: "images", "megapixels", "seconds" and more."""
 
     usd: Decimal

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import AppError, FalAuthFailed, FalFailed, FalRejected
 from ..logs import logger, redact
@@ -22,8 +23,7 @@ FORGOTTEN_STATUS = 404
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """An answer of fal that says no. `detail` is None if the body is not one of fal's shapes."""
 
     status: int

@@ -12,8 +12,9 @@ import hmac
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ..errors import JwksUnavailable, Unauthorized
 from ..jobs import base32
@@ -34,8 +35,7 @@ _STATUS = re.compile(r"Invalid status code: ([1-5][0-9]{2})\b")
 _TOKEN_BYTES = 16
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What fal says became of a request: a payload, or a refusal.
 
     Neither is there if fal could not put it into a webhook, or not in a way we know: then the
@@ -52,8 +52,7 @@ class Delivery:
         return self.payload is not None
 
 
-@dataclass(frozen=True)
-class _Signed:
+class _Signed(Struct, frozen=True):
     """The four headers of a delivery, each of a shape that fal's have."""
 
     request_id: str
@@ -66,8 +65,7 @@ class _Signed:
         return "\n".join((self.request_id, self.user_id, self.timestamp, digest)).encode()
 
 
-@dataclass(frozen=True)
-class _KeySet:
+class _KeySet(Struct, frozen=True):
     """fal's public keys, 32 raw bytes each, and when they were read."""
 
     keys: tuple[bytes, ...]

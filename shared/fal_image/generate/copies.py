@@ -6,8 +6,9 @@ Refuses to know how fal was waited for, and who else may be at it: the lease is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ..assets import Assets, CopyError, Kept
 from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
@@ -27,8 +28,7 @@ COPY_AGAIN = timedelta(seconds=30)  # doubled with each try
 UNITS_TIME_S = 1.0  # inside the 2 s kept back for the answer
 
 
-@dataclass(frozen=True)
-class Copies:
+class Copies(Struct, frozen=True):
     """`is_durable` says that somebody can come back and try again."""
 
     fal: Fal

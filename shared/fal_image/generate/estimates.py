@@ -6,9 +6,10 @@ know them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Literal
+
+from msgspec import Struct
 
 from ..fal import catalog
 from ..fal.prices import Listed, NoPrice, Prices
@@ -21,8 +22,7 @@ UNSIZED = "it is priced by the megapixel, and how large the pictures are is not 
 INPUTS = "it is priced by the megapixel, and fal may count the input pictures too"
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """`usd_micro` is the most that the order should cost, None for a `reason`: `units` of what
     `unit` says at `unit_usd` each, all but the first at `further_unit_usd` where that is set."""
 
@@ -53,8 +53,7 @@ class Estimate:
         }
 
 
-@dataclass(frozen=True)
-class Estimates:
+class Estimates(Struct, frozen=True):
     orders: Orders
     prices: Prices
 

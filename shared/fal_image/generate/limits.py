@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..fal import catalog
 from ..fal.catalog import Problem
@@ -22,8 +23,7 @@ _YES = frozenset({"true", "1", "on", "t", "y", "yes"})
 _HUGE = 10**18
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """`max_megapixels` is of one picture, in megapixels of 1,048,576 pixels, rounded up."""
 
     max_images: int = 4

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from ..errors import FalAuthFailed, FalRejected, InvalidInput, MissingPrompt, ModelNotAllowed
 from ..fal import catalog

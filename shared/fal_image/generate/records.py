@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..database.base import MAX_BODY_BYTES, MAX_MANY, Database, Document
 from ..errors import BodyTooLarge, NotFound
@@ -23,8 +25,7 @@ PREFIX = "job:"
 MAX_NEW_BYTES = MAX_BODY_BYTES // 2  # the rest is for fal's answer
 
 
-@dataclass(frozen=True)
-class Records:
+class Records(Struct, frozen=True):
     """`retention` is how long the document of a job that is over is kept."""
 
     database: Callable[[], Database]

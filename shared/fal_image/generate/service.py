@@ -7,12 +7,15 @@ know HTTP and how callers prove who they are.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..database.memory import MemoryDatabase
 from ..errors import (
@@ -54,8 +57,7 @@ MIN_TIME_S = 1.0  # with less left, nothing is sent to fal
 NO_CALLER = "owner"  # the command line acts for the owner
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """How a caller wants an order to be carried out.
 
     With a `job_id` the order is one intent: it is paid once, however often it comes. `public_url`
@@ -77,8 +79,7 @@ class Wish:
     ticket: Ticket | None = None
 
 
-@dataclass(frozen=True)
-class Generator:
+class Generator(Struct, frozen=True):
     orders: Orders
     steps: Steps
     clock: Clock
@@ -187,7 +188,7 @@ class Generator:
     def in_memory(self) -> Generator:
         """This one with jobs that live as long as it does: what there is without a database."""
         memory = MemoryDatabase()
-        steps = replace(
+        steps = dataclasses.replace(
             self.steps,
             records=replace(self.steps.records, database=lambda: memory),
             ledger=Ledger(lambda: memory, Budgets(), self.now),

@@ -8,9 +8,11 @@ is settled before the end of a job is written, and settling again changes nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from ..assets import Assets
 from ..errors import (

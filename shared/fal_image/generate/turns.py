@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ..fal.client import Status
 from ..jobs import Lease, Progress
@@ -23,8 +24,7 @@ def ignore(name: str, facts: dict[str, object]) -> None:
     """A listener for whoever only wants the end."""
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """A driver's time: on the clock, `answer_by` ends its waiting and copying, `ends_at` every call
     it makes. `tells` says whether it may spend time on calling owners' webhooks."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, fields, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
+from msgspec.structs import fields, replace
 
 from .values import Fault, Job, Outcome
 
@@ -101,14 +101,14 @@ def _defaults() -> dict[str, object]:
     return {
         one.name: msgspec.to_builtins(getattr(empty, one.name))
         for one in fields(Job)
-        if one.default is not MISSING or one.default_factory is not MISSING
+        if not one.required
     }
 
 
 _DEFAULTS = _defaults()
 
 # msgspec learns a type with its first use; a second thread that uses the half-learnt type meanwhile
-# crashes the process (msgspec 0.22, DataclassInfo_Convert). So it learns this one with our import.
+# crashes the process (msgspec 0.22). So it learns this one with our import.
 msgspec.json.Decoder(Job)
 
 

@@ -5,74 +5,65 @@ What a job makes of them is in `states`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from .values import Fault, Image, JobWarning, Lease, Outcome
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     at: datetime
 
 
-@dataclass(frozen=True)
-class Begun(Event):
+class Begun(Event, frozen=True):
     """Somebody is going to submit it now."""
 
     lease: Lease
 
 
-@dataclass(frozen=True)
-class Answered(Event):
+class Answered(Event, frozen=True):
     """fal took the submit and gave it this id."""
 
     request_id: str
 
 
-@dataclass(frozen=True)
-class Lost(Event):
+class Lost(Event, frozen=True):
     """The submit left and no answer came: fal may have taken it."""
 
     fault: Fault
 
 
-@dataclass(frozen=True)
-class NotTaken(Event):
+class NotTaken(Event, frozen=True):
     """fal refused the submit, or it certainly never left. What was reserved is given back."""
 
     fault: Fault
 
 
-@dataclass(frozen=True)
-class LeaseExpired(Event):
+class LeaseExpired(Event, frozen=True):
     """Somebody found a submit whose lease is over at `at`."""
 
     fault: Fault
 
 
-@dataclass(frozen=True)
-class Heard(Event):
+class Heard(Event, frozen=True):
     """fal said which request this is, and what came of it if it is known."""
 
     request_id: str
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True)
-class Asked(Event):
+class Asked(Event, frozen=True):
     """fal was asked and is still at work."""
 
 
-@dataclass(frozen=True)
-class Taken(Event):
+class Taken(Event, frozen=True):
     """Somebody is going to copy the pictures now."""
 
     lease: Lease
 
 
-@dataclass(frozen=True)
-class Stored(Event):
+class Stored(Event, frozen=True):
     """All pictures are stored and the reservations settled. Here and below, `billable_units` are
     what fal was found to bill, if that was not known before."""
 
@@ -84,8 +75,7 @@ class Stored(Event):
     billable_units: float | None = None
 
 
-@dataclass(frozen=True)
-class CopyPaused(Event):
+class CopyPaused(Event, frozen=True):
     """The pictures could not be copied now; somebody tries again at `retry_at`."""
 
     owner: str
@@ -94,8 +84,7 @@ class CopyPaused(Event):
     billable_units: float | None = None
 
 
-@dataclass(frozen=True)
-class CopyFailed(Event):
+class CopyFailed(Event, frozen=True):
     """The pictures can never be copied. The reservations are settled."""
 
     owner: str
@@ -104,33 +93,28 @@ class CopyFailed(Event):
     billable_units: float | None = None
 
 
-@dataclass(frozen=True)
-class Concluded(Event):
+class Concluded(Event, frozen=True):
     """fal's error or cancellation is made the job's end. The reservations are settled."""
 
     actual_usd_micro: int | None
     billable_units: float | None = None
 
 
-@dataclass(frozen=True)
-class TimedOut(Event):
+class TimedOut(Event, frozen=True):
     """fal did not finish in SUBMITTED_FOR; it was asked to cancel."""
 
     fault: Fault
 
 
-@dataclass(frozen=True)
-class CancelAsked(Event):
+class CancelAsked(Event, frozen=True):
     """The caller does not want it any more."""
 
 
-@dataclass(frozen=True)
-class Settled(Event):
+class Settled(Event, frozen=True):
     """What was reserved is spent or given back."""
 
 
-@dataclass(frozen=True)
-class Told(Event):
+class Told(Event, frozen=True):
     """The owner's webhook was called; `next_at` is when to try again, None for never."""
 
     delivered: bool

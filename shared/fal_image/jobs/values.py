@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct, field
 
 from ..errors import AppError, recalled
 from ..web import problem
@@ -18,8 +19,7 @@ State = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """One finished picture at fal: an https URL, or a data URI if the model sent it inline."""
 
     index: int
@@ -27,8 +27,7 @@ class Source:
     nsfw: bool | None
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(Struct, frozen=True):
     """One stored picture. The link is signed when the answer is made and dies at `expires_at`;
     one that is `withheld` by its owner has none."""
 
@@ -59,8 +58,7 @@ class Image:
         }
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """In micro-USD; None is unknown. The estimate is made before, the actual after."""
 
     estimate_usd_micro: int | None = None
@@ -76,16 +74,14 @@ class Cost:
         }
 
 
-@dataclass(frozen=True)
-class JobWarning:
+class JobWarning(Struct, frozen=True):
     """Something the caller should know although the job is done."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What went wrong with a job: an error of `errors`, kept as data."""
 
     code: str
@@ -109,8 +105,7 @@ class Fault:
         )
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """fal's last word on a job: it is never taken back and never waited for again.
 
     `sources` is None if the output is not of pictures; `output` then holds it, None also if it
@@ -128,16 +123,14 @@ class Outcome:
     is_read: bool = False
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """Who works on a job, and until when nobody else may. Losing it is no error."""
 
     owner: str
     ends_at: datetime
 
 
-@dataclass(frozen=True)
-class Reservation:
+class Reservation(Struct, frozen=True):
     """What `take` put aside for a job, and in which counter: money, or pictures and uses that a
     ticket allows. `key` is what it is open under there; blank: the job's id."""
 
@@ -147,8 +140,7 @@ class Reservation:
     key: str = ""
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(Struct, frozen=True):
     """What the owner asked to be told at `url`. `next_at` is None when nothing more is sent."""
 
     url: str
@@ -157,16 +149,14 @@ class Notice:
     delivered_at: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """What fal said when it was last asked: nothing of it is kept."""
 
     queue_position: int | None = None
     logs: tuple[dict[str, object], ...] = ()
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True):
     """`arguments` are the model's own fields as the caller gave them, the prompt among them.
 
     `begun_at` is when the submit was begun, `asked_at` when fal was last asked about it; the

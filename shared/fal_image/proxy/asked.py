@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import UnsupportedMediaType
 from ..fal import catalog, refusals
@@ -29,8 +30,7 @@ _LIFETIME = "x-fal-object-lifecycle"
 _VALUE = re.compile(r"[ -~]{1,1024}")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """`base` is our address in front of fal's hosts, where callers take our URLs for fal's: the
     answer's URLs then start with it. `can_stream` says that an answer may leave in pieces, and
     `job_id` is where the caller's Idempotency-Key leads."""

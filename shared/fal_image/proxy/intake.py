@@ -3,7 +3,8 @@ request is. Refuses to know what fal answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import DatabaseRequired, NotFound
 from ..generate import Generator, Wish, is_some_allowed
@@ -15,8 +16,7 @@ from .targets import app_of
 from .ties import Tie, Ties
 
 
-@dataclass(frozen=True)
-class Intake:
+class Intake(Struct, frozen=True):
     """`sole_caller` is the only one there is, for an endpoint that cannot keep callers apart: one
     without a database."""
 

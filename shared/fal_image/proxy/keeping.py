@@ -5,7 +5,8 @@ Everything else about it stays fal's. Refuses to know how the result was come by
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import AppError
 from ..extend import flagged_warning
@@ -26,8 +27,7 @@ _NOT_YET = {
 _BROKEN = {"error": "internal", "message": "Something broke inside."}
 
 
-@dataclass(frozen=True)
-class Keeping:
+class Keeping(Struct, frozen=True):
     """`holds_back` says that no picture may leave before the owner has judged it; with
     `refuses_flagged` none leaves that fal's safety checker flagged."""
 

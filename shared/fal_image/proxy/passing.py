@@ -6,7 +6,8 @@ Refuses to know what the answer means.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import AppError, FalAuthFailed, FalFailed
 from ..fal import refusals
@@ -17,8 +18,7 @@ from .asked import Asked
 JSON = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True)
-class Passing:
+class Passing(Struct, frozen=True):
     fal: Fal
 
     def ask(

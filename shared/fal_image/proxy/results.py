@@ -7,7 +7,7 @@ error: what fails on our side is told beside fal's answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ..errors import AppError
 from ..fal import refusals
@@ -25,8 +25,7 @@ from .passing import Passing
 from .targets import app_of, request_url
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(Struct, frozen=True):
     passing: Passing
     keeping: Keeping
 

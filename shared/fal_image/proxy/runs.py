@@ -7,7 +7,8 @@ how answers are passed on.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import AppError, DatabaseUnavailable, FalFailed, Internal, RunTimeout
 from ..fal.client import OutOfTime
@@ -30,8 +31,7 @@ GOES_ON_ALONE = "The job goes on, but sending it again is a new one: ask GET /jo
 _USER_TIMEOUT = (("x-fal-request-timeout-type", "user"),)
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(Struct, frozen=True):
     intake: Intake
     results: Results
 

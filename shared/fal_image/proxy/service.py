@@ -8,7 +8,9 @@ how the call came in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import TokenRefused
 from ..generate import Overheard, is_all_allowed
@@ -31,8 +33,7 @@ TOKEN_LIVES = {"tokens": "token_expiration", "tokens/realtime": "duration"}
 TOKEN_S = 120
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """`has_budget`: what is spent must be counted, which a token's holder does not."""
 
     intake: Intake

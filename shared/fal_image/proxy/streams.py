@@ -11,7 +11,9 @@ import itertools
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import AppError, FalFailed, SubmitUnknown
 from ..fal import outputs, refusals
@@ -38,8 +40,7 @@ FOLLOW_S = 600.0  # of one connection; whoever follows for longer asks again
 STREAM_SILENCE_S = 60.0  # a model that shows its work says nothing until it has begun
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(Struct, frozen=True):
     intake: Intake
     passing: Passing
     keeping: Keeping
@@ -162,8 +163,7 @@ class Flow:
             self._close()
 
 
-@dataclass(frozen=True)
-class _Shown:
+class _Shown(Struct, frozen=True):
     """A paid stream on its way, and what its end means for the job."""
 
     job: Job

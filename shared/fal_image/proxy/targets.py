@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl
+
+from msgspec import Struct, field
 
 from ..errors import MethodNotAllowed, TargetRefused
 from ..inputs import field_error
@@ -70,8 +71,7 @@ _ENDINGS: Mapping[tuple[str, ...], Kind] = {
 }
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """`model` is what a submit, run or stream is of; the requests of a queue know only their `app`,
     the first parts of the model's id. `path` is what rest.fal.ai is asked for."""
 

@@ -6,8 +6,9 @@ Refuses to know fal and what a job's state means.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from ..database.base import Database, Document
 from ..errors import DatabaseUnavailable, Internal
@@ -20,15 +21,13 @@ JOIN_WITHIN = timedelta(minutes=10)
 MAX_TWINS = 100  # equal orders that wait to be joined; older ones can no longer be
 
 
-@dataclass(frozen=True)
-class Tie:
+class Tie(Struct, frozen=True):
     job_id: str
     caller: str
     model: str
 
 
-@dataclass(frozen=True)
-class Ties:
+class Ties(Struct, frozen=True):
     """`retention` is how long a request is found again by fal's id of it."""
 
     database: Callable[[], Database]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..batches import Batch, Batches
 from ..errors import DatabaseRequired
@@ -18,8 +19,7 @@ _NOT_KEPT = ("cache-control", "no-store")
 RETRY_AFTER_S = 5
 
 
-@dataclass(frozen=True)
-class BatchRoutes:
+class BatchRoutes(Struct, frozen=True):
     settings: Settings
     batches: Batches
     clock: Clock

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..generate import Estimates
 from ..inputs import parse_order
@@ -13,8 +14,7 @@ from ..wire import Clock
 from .table import Call, Route, answer_by
 
 
-@dataclass(frozen=True)
-class EstimateRoutes:
+class EstimateRoutes(Struct, frozen=True):
     settings: Settings
     estimates: Estimates
     clock: Clock

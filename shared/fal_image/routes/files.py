@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from ..assets import Assets, storage_answers
 from ..errors import AppError, NotFound
@@ -19,8 +20,7 @@ from .table import Call, Route
 CHUNK_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True)
-class FileRoutes:
+class FileRoutes(Struct, frozen=True):
     assets: Assets
     uploads: Uploads
     now_s: Callable[[], float]

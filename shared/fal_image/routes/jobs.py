@@ -6,8 +6,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from ..batches import Batches
 from ..drivers import Drivers
@@ -34,8 +35,7 @@ _EVENT_STREAM = ("content-type", "text/event-stream")
 _NOT_KEPT = ("cache-control", "no-store")
 
 
-@dataclass(frozen=True)
-class JobRoutes:
+class JobRoutes(Struct, frozen=True):
     settings: Settings
     generator: Generator
     drivers: Drivers
@@ -195,8 +195,7 @@ def public_url(settings: Settings, call: Call) -> str | None:
     return settings.public_url or call.request.platform.public_url
 
 
-@dataclass(frozen=True)
-class _Preference:
+class _Preference(Struct, frozen=True):
     """What a caller prefers (RFC 7240): an answer at once, or after `wait_s` at the latest."""
 
     is_async: bool

@@ -4,7 +4,8 @@ clients that take a base URL."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..errors import AppError, Misconfigured
 from ..generate import Generator, turn_of
@@ -20,8 +21,7 @@ PATH = "/api/fal/proxy"
 METHODS = ("GET", "POST", "PUT")
 
 
-@dataclass(frozen=True)
-class ProxyRoutes:
+class ProxyRoutes(Struct, frozen=True):
     settings: Settings
     generator: Generator
     proxy: Proxy

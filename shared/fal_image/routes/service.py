@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
+from msgspec import Struct, field
 
 from .. import __version__
 from ..assets import Assets
@@ -35,8 +35,7 @@ from .tickets import TicketRoutes
 from .vendors import VendorRoutes
 
 
-@dataclass(frozen=True)
-class Routes:
+class Routes(Struct, frozen=True):
     settings: Settings
     generator: Generator
     estimates: Estimates

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct
+
 from ..errors import AppError, UnsupportedMediaType
 from ..inputs import parse_object
 from ..tickets import Ticket
@@ -21,8 +23,7 @@ Who = Literal["open", "ticket", "key", "signed", "fal"]
 Refuse = Callable[[AppError, str], Response]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """One request at its route: who asks, what the path says, when the request came in."""
 
     request: Request
@@ -49,8 +50,7 @@ def always(call: Call) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(Struct, frozen=True):
     method: str
     pattern: str
     who: Who

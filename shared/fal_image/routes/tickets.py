@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
+
+from msgspec import Struct
 
 from ..errors import DatabaseRequired, Unauthorized
 from ..inputs import field_error
@@ -30,8 +31,7 @@ _GLOB = re.compile(r"[A-Za-z0-9_.*/-]{1,200}")
 FIELDS = frozenset({"models", "maxImages", "maxUsd", "uses", "expiresInS", "user", "tokens"})
 
 
-@dataclass(frozen=True)
-class TicketRoutes:
+class TicketRoutes(Struct, frozen=True):
     settings: Settings
     now: Callable[[], datetime]
     randomness: Callable[[int], bytes]
@@ -68,8 +68,7 @@ class TicketRoutes:
         return json_response(200, shown, ("cache-control", "no-store"))
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True):
     """The body of a request for a ticket; each reader raises InvalidInput naming its field."""
 
     body: Mapping[str, object]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..drivers import Drivers
 from ..errors import DatabaseRequired, InvalidJson, Unauthorized
@@ -21,8 +22,7 @@ SWEEP_S = 50.0  # of a server, which sweeps every minute
 SWEEP_KEPT_BACK = 0.2  # of the time a platform grants: whatever is begun must also end
 
 
-@dataclass(frozen=True)
-class VendorRoutes:
+class VendorRoutes(Struct, frozen=True):
     settings: Settings
     drivers: Drivers
     verifier: Verifier

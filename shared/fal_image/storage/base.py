@@ -11,9 +11,10 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct
 
 from ..errors import NotFound
 
@@ -32,8 +33,11 @@ class StorageError(Exception):
     """
 
 
-@dataclass(frozen=True)
-class StoredObject:
+class NotAllowed(StorageError):
+    """The storage says that who asks lacks the right to. Only `delete` has to tell this apart."""
+
+
+class StoredObject(Struct, frozen=True):
     """The facts of one stored object. `created` is False when it stood there before this put:
     then the other facts are those of the object that stands there, not of the bytes offered."""
 
@@ -45,16 +49,14 @@ class StoredObject:
     created: bool = False
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(Struct, frozen=True):
     """`expires_at` is aware UTC, None for a link that does not expire or does not say when."""
 
     url: str
     expires_at: datetime | None
 
 
-@dataclass(frozen=True)
-class UploadLink:
+class UploadLink(Struct, frozen=True):
     """A request that puts one input picture straight into the storage, with the caller's PUT.
 
     `headers` must be sent as they are. `expires_at` is aware UTC.
@@ -82,6 +84,14 @@ class ObjectStorage(Protocol):
 
     def head(self, key: str) -> StoredObject:
         """The object's facts. Raises NotFound, StorageError."""
+
+    def delete(self, key: str) -> None:
+        """No object stands under `key` afterwards, whether or not one did; safe to repeat.
+
+        The product never deletes a picture and its function needs no right to: only an examination
+        removes what it put. Raises NotFound for no key, NotAllowed where the storage says that the
+        right is lacking, else StorageError.
+        """
 
     def link(self, key: str, ttl_s: int) -> Link:
         """A URL that reads the object for `ttl_s` seconds without further credentials.

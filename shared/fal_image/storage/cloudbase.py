@@ -2,6 +2,7 @@
 
     put    get-objects-upload-info  ->  PUT uploadUrl at COS   ->  cloud://env.bucket/key
     read   get-objects-download-info  ->  GET or HEAD downloadUrl at the environment's CDN
+    delete delete-objects
 
 The API tells an object's address and nothing else of it. Its length and type are what a HEAD of
 the download URL answers; its SHA-256 is the metadata put with it, and where the CDN does not hand
@@ -28,6 +29,7 @@ from .base import (
     MAX_LINK_S,
     NOT_HERE,
     Link,
+    NotAllowed,
     StorageError,
     StoredObject,
     UploadLink,
@@ -44,6 +46,8 @@ READ_LINK_S = 600  # for our own reading, which begins at once
 _CHUNK_BYTES = 256 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _MISSING = {"OBJECT_NOT_EXIST", "STORAGE_FILE_NONEXIST"}
+# CloudBase docs, "Delete objects": by the bucket's permissions, and by who asks.
+_FORBIDDEN = {"STORAGE_EXCEED_AUTHORITY", "ACTION_FORBIDDEN"}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -130,6 +134,17 @@ class CloudbaseStorage:
     def head(self, key: str) -> StoredObject:
         """See ObjectStorage. The SHA-256 is believed to whoever put the object."""
         return self._head(key, self.file_id(known_key(key)))
+
+    def delete(self, key: str) -> None:
+        """See ObjectStorage. Links that were made before may open the CDN's copy for a while."""
+        item = {"cloudObjectId": self.file_id(known_key(key))}
+        try:
+            self._item("delete-objects", item)
+        except _Refused as error:
+            if error.code in _FORBIDDEN:
+                raise NotAllowed(str(error)) from error
+            if error.code not in _MISSING:
+                raise
 
     def link(self, key: str, ttl_s: int) -> Link:
         """See ObjectStorage. CloudBase is told `ttl_s` and does not say when the link ends; that of

@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from .base import (
     MAX_LINK_S,
     NOT_HERE,
     Link,
+    NotAllowed,
     StorageError,
     StoredObject,
     UploadLink,
@@ -135,6 +136,12 @@ class CosStorage:
             raise StorageError(f"{self.file_id(key)} tells no SHA-256: somebody else put it")
         content_type = found.get("Content-Type", "application/octet-stream")
         return StoredObject(key, self.file_id(key), int(size), sha256, content_type)
+
+    def delete(self, key: str) -> None:
+        """See ObjectStorage. In a bucket with versions the bytes stay behind a delete marker."""
+        key = known_key(key)
+        with suppress(NotFound), self._told("DELETE", key):
+            self._client().delete_object(self._bucket, key)
 
     def link(self, key: str, ttl_s: int) -> Link:
         """See ObjectStorage. The link dies earlier when the keys that sign it do."""
@@ -250,7 +257,8 @@ class CosStorage:
             return NotFound(NOT_HERE)
         words = f"HTTP {status} {said.get('code')}: {said.get('message')}"
         request_id = said.get("requestid") or said.get("x-cos-request-id")
-        return StorageError(f"{call} of {self.file_id(key)}: {words} (request {request_id})")
+        kind = NotAllowed if said.get("code") == "AccessDenied" else StorageError
+        return kind(f"{call} of {self.file_id(key)}: {words} (request {request_id})")
 
 
 class _Body:

@@ -104,6 +104,19 @@ class LocalStorage:
                 size += len(chunk)
         return StoredObject(key, self.file_id(key), size, digest.hexdigest(), _content_type(key))
 
+    def delete(self, key: str) -> None:
+        """See ObjectStorage. Directories stay, and who may put may delete: a refusal is a plain
+        StorageError."""
+        path = self._directory / known_key(key)
+        self._check_inside(path)
+        try:
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return  # a part of the key is an object, and nothing can stand below it
+        except OSError as error:
+            raise StorageError(f"deleting {key} failed: {error}") from error
+
     def link(self, key: str, ttl_s: int) -> Link:
         check_key(key)
         if not self._secrets or not self._public_url:

@@ -24,6 +24,7 @@ from .base import (
     MAX_LINK_S,
     NOT_HERE,
     Link,
+    NotAllowed,
     StorageError,
     StoredObject,
     UploadLink,
@@ -129,6 +130,17 @@ class S3Storage:
         content_type = found.get("ContentType", "application/octet-stream")
         return StoredObject(key, self.file_id(key), found["ContentLength"], sha256, content_type)
 
+    def delete(self, key: str) -> None:
+        """See ObjectStorage. In a bucket with versions the bytes stay behind a delete marker; what
+        is missing is 404 to some servers that speak S3."""
+        try:
+            self._client.delete_object(Bucket=self._bucket, Key=known_key(key))
+        except ClientError as error:
+            if _status(error) != 404 or _code(error) == "NoSuchBucket":
+                raise self._failed("DeleteObject", key, error) from error
+        except BotoCoreError as error:
+            raise self._failed("DeleteObject", key, error) from error
+
     def link(self, key: str, ttl_s: int) -> Link:
         """See ObjectStorage. The link dies earlier when the credentials that sign it do."""
         return Link(*self._signed("get_object", key, {}, ttl_s))
@@ -206,10 +218,11 @@ class S3Storage:
         return self._failed(call, key, error)
 
     def _failed(self, call: str, key: str, error: ClientError | BotoCoreError) -> StorageError:
-        said = f"{type(error).__name__}: {error}"
+        kind, said = StorageError, f"{type(error).__name__}: {error}"
         if isinstance(error, ClientError):
+            kind = NotAllowed if _code(error) == "AccessDenied" else StorageError
             said = f"HTTP {_status(error)} {_code(error)}: {error.response['Error'].get('Message')}"
-        return StorageError(f"{call} of s3://{self._bucket}/{key}: {said}")
+        return kind(f"{call} of s3://{self._bucket}/{key}: {said}")
 
 
 def _status(error: ClientError) -> int:
