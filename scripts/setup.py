@@ -1,5 +1,6 @@
 """Make .venv, once: the locked packages and the fal-image command.
 
+With --all also what the tests of deploying run: programs in an environment of their own.
 Run by scripts/setup with any Python 3.10-3.14 before anything is installed, so it uses the standard
 library only and knows nothing of fal_image. It speaks on stderr; stdout belongs to whoever called.
 Exit codes: 0 complete, 1 not complete (--check), 2 could not be done, 130 interrupted. Whatever
@@ -25,13 +26,16 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "fal-image-setup.json"
 RUN_LOCK, TEST_LOCK, PROJECT = "requirements.lock", "requirements-dev.lock", "pyproject.toml"
+TOOLS_LOCK = "requirements.lock"
 NODE_FOLDER = ROOT / "tests" / "node"
-NODE_LOCK = NODE_FOLDER / "package-lock.json"
-NODE_STAMP = NODE_FOLDER / "node_modules" / ".fal-image-setup"
+TOOLS_FOLDER = ROOT / "tests" / "deploy" / "tools"
+TOOLS_VENV = TOOLS_FOLDER / ".venv"
+TOOLS_STAMP = TOOLS_VENV / "fal-image-setup.json"
 MIN_NODE = 20
 LINES_SHOWN = 12
 WITHOUT_WHEEL = "crcmod"  # Tencent's SDK needs it; without a compiler it becomes Python only
-PIP_INSTALL = [str(PYTHON), "-I", "-m", "pip", "install", "--no-user", "--no-compile"]
+PIP_INSTALL = ["-I", "-m", "pip", "install", "--no-user", "--no-compile"]
+LOCKED = ["--require-hashes", "--no-deps", "--only-binary=:all:"]
 
 # How to reach an index is the user's business. Every other setting of pip's (user, target, prefix,
 # constraint ...) could send the packages elsewhere or change them.
@@ -60,19 +64,25 @@ class CannotSetUp(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    if set(arguments) - {"--check", "--tests"}:
-        say("scripts/setup knows one option, --tests")
+    if set(arguments) - {"--check", "--tests", "--all"}:
+        say("scripts/setup knows --tests, and --all for the programs of tests/deploy too")
         return 2
-    tests = "--tests" in arguments
+    everything = "--all" in arguments
+    tests = everything or "--tests" in arguments
+    node_folders = [NODE_FOLDER] * tests + [TOOLS_FOLDER] * everything
     if "--check" in arguments:
-        return 0 if venv_is_complete(tests) and (not tests or npm_has_no_work()) else 1
+        is_complete = venv_is_complete(tests) and all(map(npm_has_no_work, node_folders))
+        return 0 if is_complete and (not everything or tools_are_complete()) else 1
     try:
         with (ROOT / ".venv.lock").open("w", encoding="utf-8") as lock:
             wait_for(lock.fileno())
             if not venv_is_complete(tests):
                 make_venv(tests, lock.fileno())
-            if tests and not npm_has_no_work():
-                install_node_packages(lock.fileno())
+            for folder in node_folders:
+                if not npm_has_no_work(folder):
+                    install_node_packages(lock.fileno(), folder)
+            if everything and not tools_are_complete():
+                make_tools(lock.fileno())
     except (CannotSetUp, OSError) as problem:
         say(str(problem))
         return 2
@@ -190,7 +200,7 @@ def install_packages(lock_name: str, stamp: dict[str, str], lock_fd: int) -> Non
     say(f"installing {count} packages into .venv, once")
     # --no-deps: the lock is complete. --no-compile: Python compiles what is really imported.
     run(
-        [*PIP_INSTALL, "--require-hashes", "--no-deps", "--only-binary=:all:"]
+        [str(PYTHON), *PIP_INSTALL, *LOCKED]
         + [f"--no-binary={WITHOUT_WHEEL}", "-r", str(ROOT / lock_name)],
         lock_fd,
         "The packages could not be installed: check the network and pip's index settings, then"
@@ -213,7 +223,15 @@ def count_for_here(lock_name: str) -> int:
 def install_project(lock_fd: int) -> None:
     """Make the fal-image command, which imports fal_image from shared/; needs no network."""
     run(
-        [*PIP_INSTALL, "--no-index", "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
+        [
+            str(PYTHON),
+            *PIP_INSTALL,
+            "--no-index",
+            "--no-deps",
+            "--no-build-isolation",
+            "-e",
+            str(ROOT),
+        ],
         lock_fd,
         "fal-image itself could not be installed into .venv.",
     )
@@ -256,28 +274,59 @@ def node_runs() -> bool:
     return found is not None and int(found[1]) >= MIN_NODE
 
 
-def node_packages_match() -> bool:
-    """Whether tests/node/node_modules is complete and made from the lock beside it."""
-    if not NODE_LOCK.exists():
+def node_packages_match(folder: Path = NODE_FOLDER) -> bool:
+    """Whether the folder's node_modules is complete and made from the lock beside it."""
+    lock, stamp = folder / "package-lock.json", node_stamp(folder)
+    if not lock.exists():
         return True
-    return NODE_STAMP.exists() and NODE_STAMP.read_text(encoding="utf-8") == sha256_of(NODE_LOCK)
+    return stamp.exists() and stamp.read_text(encoding="utf-8") == sha256_of(lock)
 
 
-def npm_has_no_work() -> bool:
-    return node_packages_match() or not node_runs()
+def node_stamp(folder: Path) -> Path:
+    return folder / "node_modules" / ".fal-image-setup"
 
 
-def install_node_packages(lock_fd: int) -> None:
+def npm_has_no_work(folder: Path) -> bool:
+    return node_packages_match(folder) or not node_runs()
+
+
+def install_node_packages(lock_fd: int, folder: Path = NODE_FOLDER) -> None:
     """`npm ci` for the tests that need Node; if it fails they are not run, and the rest is."""
-    say("installing the npm packages of tests/node, once")
-    command = ["npm", "ci", "--prefix", str(NODE_FOLDER)]
+    say(f"installing the npm packages of {folder.relative_to(ROOT)}, once")
+    command = ["npm", "ci", "--prefix", str(folder)]
     command += ["--ignore-scripts", "--no-audit", "--no-fund"]
     try:
         run(command, lock_fd, "npm ci failed, so the tests that need Node will not run.")
     except CannotSetUp as problem:
         say(str(problem))
         return
-    NODE_STAMP.write_text(sha256_of(NODE_LOCK), encoding="utf-8")
+    node_stamp(folder).write_text(sha256_of(folder / "package-lock.json"), encoding="utf-8")
+
+
+def tools_are_complete() -> bool:
+    try:
+        return TOOLS_STAMP.read_text(encoding="utf-8") == wanted_tools()
+    except OSError:
+        return False
+
+
+def wanted_tools() -> str:
+    return f"{TOOLS_VENV} {sys.implementation.cache_tag} {sha256_of(TOOLS_FOLDER / TOOLS_LOCK)}"
+
+
+def make_tools(lock_fd: int) -> None:
+    """The environment of the programs that stand in for a cloud: their pins are not ours."""
+    say(f"installing the programs of {TOOLS_FOLDER.relative_to(ROOT)}, once")
+    shutil.rmtree(TOOLS_VENV, ignore_errors=True)
+    make = [str(PYTHON), "-I", "-m", "venv", str(TOOLS_VENV)]
+    run(make, lock_fd, "Python could not make an environment for the tests of deploying.")
+    install = [str(TOOLS_VENV / "bin" / "python"), *PIP_INSTALL, *LOCKED]
+    run(
+        [*install, "-r", str(TOOLS_FOLDER / TOOLS_LOCK)],
+        lock_fd,
+        "The programs for the tests of deploying could not be installed.",
+    )
+    TOOLS_STAMP.write_text(wanted_tools(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 A test marked `@pytest.mark.needs("node >= 20")` is skipped where the table below says so, and the
 end of the run counts such tests in one line. With CI=true that is a failure: there, all tests run.
+A test marked `@pytest.mark.long` is left out, and counted too, unless the run has `--run-long`, as
+`scripts/test --all` has it.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 from scripts import setup
@@ -20,10 +24,36 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "node >= 20": lambda: setup.node_runs() and setup.node_packages_match(),
     "awslambdaric": lambda: find_spec("awslambdaric") is not None,  # its wheels are for Linux
     "chromium": lambda: shutil.which("chromium") is not None,
+    "deploy tools": lambda: (
+        sys.platform == "linux"  # functions are packaged for it
+        and setup.tools_are_complete()
+        and setup.node_packages_match(setup.TOOLS_FOLDER)
+    ),
     "curl": lambda: shutil.which("curl") is not None,
 }
 
 _NEEDS = "Skipped: needs "
+_LONG = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-long", action="store_true", help="the tests marked long, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+    config.stash[_LONG] = len(left_out)
+    if hasattr(config, "workeroutput"):  # one of several processes: the first speaks for all
+        config.workeroutput["long"] = len(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[_LONG] = getattr(node, "workeroutput", {}).get("long", 0)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -67,6 +97,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    left_out = config.stash.get(_LONG, 0)
+    if left_out:
+        noun = "1 long test; scripts/test --all runs it"
+        if left_out > 1:
+            noun = f"{left_out} long tests; scripts/test --all runs them"
+        terminalreporter.write_line(f"not run here: {noun}")
     verdict = ", and with CI=true that is a failure" if os.environ.get("CI") == "true" else ""
     for reason, count in _reasons(config).items():
         if reason.startswith(_NEEDS):

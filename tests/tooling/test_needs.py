@@ -25,7 +25,9 @@ def test_two(): ...
 
 def test_three(): ...
 """
-SETTINGS = "[pytest]\nmarkers = needs\npythonpath = .\naddopts = --import-mode=importlib\n"
+SETTINGS = (
+    "[pytest]\nmarkers =\n    needs\n    long\npythonpath = .\naddopts = --import-mode=importlib\n"
+)
 
 
 def program(folder: Path, name: str, body: str) -> None:
@@ -99,6 +101,22 @@ def test_with_a_new_enough_node_everything_runs(run, folder: Path):
     done = run(ci="true")
     assert "3 passed" in done.stdout
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("processes", [[], ["-p", "xdist.plugin", "-n", "2"]])
+def test_long_tests_are_left_out_and_counted_until_they_are_asked_for(
+    folder: Path, run, processes: list[str]
+):
+    long = "import pytest\n\n@pytest.mark.long\ndef test_long(): ...\n"
+    folder.joinpath("tests", "test_long.py").write_text(long, encoding="utf-8")
+    done = run(*processes, "-k", "three or long", ci="")
+    assert "not run here: 1 long test; scripts/test --all runs it" in done.stdout
+    assert " 1 passed" in done.stdout
+    assert done.returncode == 0
+
+    done = run(*processes, "-k", "three or long", "--run-long", ci="")
+    assert "not run here" not in done.stdout
+    assert " 2 passed" in done.stdout
 
 
 def test_npm_packages_are_installed_until_their_lock_changes(folder: Path):
