@@ -11,15 +11,17 @@ import zipfile
 from pathlib import Path
 
 
-def write_wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
-    """Write version 1 of the package `name` (an identifier) into `folder`, holding `files`."""
-    about = f"{name}-1.dist-info"
+def write_wheel(
+    folder: Path, name: str, files: dict[str, str], version: str = "1", tag: str = "py3-none-any"
+) -> Path:
+    """Write a version of the package `name` (an identifier) into `folder`, holding `files`."""
+    about = f"{name}-{version}.dist-info"
     contents = {
         **files,
-        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n",
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
-    wheel = folder / f"{name}-1-py3-none-any.whl"
+    wheel = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in contents.items():
             archive.writestr(zipfile.ZipInfo(path), text)  # undated, so the hash is always the same
