@@ -104,6 +104,19 @@ def test_a_webhook_is_repeated_until_it_is_taken() -> None:
     assert emulator.ledger[0].webhook_answers == (500, 503, 200)
 
 
+def test_a_webhook_for_a_host_with_a_detour_is_taken_there_under_its_own_name(
+    receiver: Receiver,
+) -> None:
+    detours: dict[str, str] = {}
+    with Emulator(detours=detours) as emulator:
+        detours["pictures.example.com"] = receiver.url.partition("/hook")[0]
+        taken = hooked(emulator, "https://pictures.example.com/hook?mine=1")
+        headers, body = receiver.next()
+
+    assert headers["host"] == "pictures.example.com"
+    assert body["request_id"] == taken["request_id"]
+
+
 def test_a_redirect_is_not_followed_and_not_repeated() -> None:
     receiver = Receiver(302)
     with Emulator(webhook_backoff_s=0.0) as emulator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
@@ -37,7 +38,7 @@ class Front:
 
     def __init__(self, directory: Path | None = None) -> None:
         self.ca = directory and directory / "authority.pem"
-        self._tls = directory and _certified(directory)
+        self._tls = directory and _context(certified(directory))
         self._target = ("", 0)
         self._received: list[bytearray] = []
         self._loop = asyncio.new_event_loop()
@@ -116,11 +117,12 @@ async def _pump(
             await writer.drain()
 
 
-def _certified(directory: Path) -> ssl.SSLContext:
-    """A server's side of TLS for this machine; who trusts authority.pem believes it for an hour."""
+def certified(directory: Path, *names: str) -> Path:
+    """A key and certificate for this machine, also by these names, in one file. Who trusts
+    authority.pem, made beside it, believes it for an hour."""
     authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("a test's authority", authority, "a test's authority", authority)
-    leaf = _certificate(HOST, server, "a test's authority", authority)
+    leaf = _certificate(HOST, server, "a test's authority", authority, names)
     directory.joinpath("authority.pem").write_bytes(root)
     chain = directory / "server.pem"
     chain.write_bytes(
@@ -131,6 +133,10 @@ def _certified(directory: Path) -> ssl.SSLContext:
         )
         + leaf
     )
+    return chain
+
+
+def _context(chain: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     return context
@@ -141,6 +147,7 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
+    names: Sequence[str] = (),
 ) -> bytes:
     """With all extensions that Python asks for since 3.13 (ssl.VERIFY_X509_STRICT)."""
     is_authority = key is issuer_key
@@ -159,8 +166,10 @@ def _certificate(
         .add_extension(_usage(signs_certificates=is_authority), critical=True)
     )
     if not is_authority:
-        names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(HOST))])
-        builder = builder.add_extension(names, critical=False)
+        here = x509.SubjectAlternativeName(
+            [x509.IPAddress(IPv4Address(HOST)), *map(x509.DNSName, names)]
+        )
+        builder = builder.add_extension(here, critical=False)
     signed = builder.sign(issuer_key, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
 

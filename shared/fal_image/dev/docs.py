@@ -148,7 +148,7 @@ def settings_page() -> str:
         "| `FAL_KEY_ID`, `FAL_KEY_SECRET` | | The same in two parts. |",
         "| `FAL_KEY_FILE` | | The path of a file that holds it, read once at start. |",
         "| `FAL_KEY_SSM_PARAM` | | The name of the parameter in AWS's Parameter Store that holds "
-        "it, read once at start; needs boto3, `AWS_REGION` and a role that may read it. |",
+        "it, read once at start; needs `AWS_REGION` and a role that may read it. |",
     ]
     for row in settings.TABLE:
         default = f"`{row.default}`" if row.default else ""
@@ -158,8 +158,10 @@ def settings_page() -> str:
         "fal's key is given in one of its four ways; two are a mistake. [Secrets](secrets.md) says",
         "where to keep which, and how to replace it. `fal-image config` prints what is in force.",
         "",
-        "Storage on S3 also reads AWS's own variables: `AWS_REGION`, `AWS_ENDPOINT_URL` and the",
-        "credentials.",
+        "S3, DynamoDB, SQS and Parameter Store also read AWS's own variables: `AWS_REGION`,",
+        "`AWS_ENDPOINT_URL`, `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`,",
+        "`AWS_CA_BUNDLE` and the credentials. `REQUESTS_CA_BUNDLE` names the certificates that",
+        "every other call believes, where a proxy opens TLS.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,10 +9,10 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from . import about
 from .addresses import FalCall, locate
@@ -31,8 +31,10 @@ class Emulator:
     `queue_s` and `run_s` are how long each job waits and runs. `webhook_backoff_s` is the pause
     before a webhook is sent a second time; it doubles. `comment_s` is the silence after which a
     status stream sends a comment (15 s at fal: inference API reference). `fetch_s` bounds the
-    download of an input picture. `clock` tells the seconds by which jobs run, tokens live and
-    results expire; one that is moved by hand is looked at every 20 ms.
+    download of an input picture. `detours` takes webhooks for a host to an address on this machine,
+    with that host in `Host`: what DNS would do if the host were real. It is read at each call, so
+    a host may be added when it is known. `clock` tells the seconds by which jobs run, tokens live
+    and results expire; one that is moved by hand is looked at every 20 ms.
 
     Nothing listens before `start`, which raises OSError if the port is taken; nothing runs after
     `stop`. Both may be repeated; a second start begins with an empty ledger.
@@ -51,6 +53,7 @@ class Emulator:
         webhook_backoff_s: float = 1.0,
         comment_s: float = 15.0,
         fetch_s: float = 10.0,
+        detours: Mapping[str, str] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = (host, port)
@@ -63,6 +66,7 @@ class Emulator:
             webhook_backoff_s=webhook_backoff_s,
             comment_s=comment_s,
             fetch_s=fetch_s,
+            detours=detours,
             clock=clock,
         )
         self._signer = Signer()

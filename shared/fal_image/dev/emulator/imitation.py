@@ -64,6 +64,7 @@ class Conduct:
     webhook_backoff_s: float
     comment_s: float
     fetch_s: float
+    detours: Mapping[str, str]
     clock: Callable[[], float]
 
 
@@ -100,6 +101,7 @@ class Imitation:
             script=self.script,
             data_uri=studio.data_uri,
             backoff_s=conduct.webhook_backoff_s,
+            detours=conduct.detours,
         )
         self._supplier = Supplier(
             errands=self._errands,

@@ -13,9 +13,10 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .addresses import CDN
 from .errands import Errands, connection_to
@@ -91,14 +92,17 @@ class Postman:
         script: Script,
         data_uri: Callable[[Picture], str],
         backoff_s: float,
+        detours: Mapping[str, str],
     ) -> None:
-        """`backoff_s` is the pause before the first repetition; it doubles with each."""
+        """`backoff_s` is the pause before the first repetition; it doubles with each. What is for
+        a host in `detours` is taken to the address that stands there instead."""
         self._queue = queue
         self._signer = signer
         self._errands = errands
         self._script = script
         self._data_uri = data_uri
         self._backoff_s = backoff_s
+        self._detours = detours
 
     def expect(self, job: Job) -> None:
         """Call the job's webhook when it has ended."""
@@ -168,6 +172,10 @@ class Postman:
     def _answer(self, url: str, signed: dict[str, str], body: bytes) -> int | str:
         headers = {"content-type": "application/json", **signed}
         try:
+            parts = urlsplit(url)
+            if detour := self._detours.get(parts.hostname or ""):
+                headers["host"] = parts.netloc
+                url = detour + parts._replace(scheme="", netloc="").geturl()
             connection, target = connection_to(url, timeout_s=ATTEMPT_S)
         except ValueError:
             return BAD_URL
