@@ -13,15 +13,15 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from msgspec.structs import asdict, replace
 from rich.console import Console
 from rich.status import Status
 
-from . import __version__, app, cli_batch, cli_estimate, cli_owner, server
+from . import __version__, app, cli_batch, cli_doctor, cli_estimate, cli_owner, server
 from .dev.home import kept_secret
 from .errors import AppError, DeadlineExceeded
 from .fal import catalog
@@ -48,6 +48,7 @@ cli = typer.Typer(
 )
 cli.add_typer(cli_owner.keys, name="keys")
 cli.command("config")(cli_owner.config)
+cli.command("doctor")(cli_doctor.doctor)
 _err = Console(stderr=True)
 
 

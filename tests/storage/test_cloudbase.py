@@ -17,7 +17,7 @@ import pytest
 
 from fal_image import storage
 from fal_image.errors import NotFound
-from fal_image.storage.base import ObjectStorage, StorageError
+from fal_image.storage.base import NotAllowed, ObjectStorage, StorageError
 from fal_image.wire import Wire
 from support.fake_cloudbase import (
     FakeCloudbase,
@@ -30,6 +30,7 @@ from support.storages import CANNOT, KEY, PREFIX, CloudbaseRig, put, read, sha25
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=timezone.utc)
 UPLOAD, DOWNLOAD = "get-objects-upload-info", "get-objects-download-info"
+DELETE = "delete-objects"
 PUT = f"PUT {KEY.rpartition('/')[2]}"
 HEAD = f"HEAD {KEY.rpartition('/')[2]}"
 
@@ -187,6 +188,42 @@ def test_a_server_without_ranges_is_read_from_where_it_is_told_to(
         b"",
         b"",
     ]
+
+
+def test_a_delete_names_the_file(fake: FakeCloudbase, store: ObjectStorage):
+    file_id = put(store, b"the bytes").file_id
+    store.delete(KEY)
+
+    assert fake.paths()[-1] == f"POST {DELETE}"
+    assert fake.asked[-1].json() == [{"cloudObjectId": file_id}]
+    assert fake.objects == {}
+
+
+@pytest.mark.parametrize("code", ["OBJECT_NOT_EXIST", "STORAGE_FILE_NONEXIST"])
+def test_a_delete_is_done_when_both_words_say_missing(
+    fake: FakeCloudbase, store: ObjectStorage, code: str
+):
+    fake.faults[DELETE] = [item_error(code)]
+    store.delete(KEY)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        item_error("STORAGE_EXCEED_AUTHORITY"),
+        item_error("ACTION_FORBIDDEN"),
+        problem(403, "ACTION_FORBIDDEN"),
+    ],
+)
+def test_a_delete_without_the_right_is_told_from_other_refusals(
+    fake: FakeCloudbase, store: ObjectStorage, reply: Reply
+):
+    fake.faults[DELETE] = [reply, item_error("SYS_ERR")]
+    with pytest.raises(NotAllowed, match=DELETE):
+        store.delete(KEY)
+    with pytest.raises(StorageError, match="SYS_ERR") as refused:
+        store.delete(KEY)
+    assert not isinstance(refused.value, NotAllowed)
 
 
 def test_a_cut_answer_is_a_storage_error(fake: FakeCloudbase, store: ObjectStorage):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -22,6 +21,7 @@ from fal_image.storage.base import (
     UploadLink,
 )
 from support.storages import AWS_ENVIRON, KEY, PREFIX, SECRETS, Rig, put, read, sha256
+from support.values import replace
 
 CONTENT = b"\x89PNG and more"
 OTHER_KEY = KEY.replace("-0.png", "-1.png")
@@ -157,6 +157,39 @@ def test_what_was_never_put_is_not_found(store: ObjectStorage):
         pass
 
 
+def test_a_deleted_object_is_gone_for_everybody(store: ObjectStorage, rig: Rig):
+    put(store, b"the bytes")
+    put(store, b"another", key=OTHER_KEY)
+
+    store.delete(KEY)
+
+    for instance in (store, rig.open()):
+        with pytest.raises(NotFound):
+            instance.head(KEY)
+        with pytest.raises(NotFound), instance.open(KEY):
+            pass
+    assert read(store, OTHER_KEY) == b"another"
+
+
+def test_deleting_what_is_not_there_is_no_error(store: ObjectStorage):
+    store.delete(KEY)
+    put(store, b"the bytes")
+
+    store.delete(KEY.rpartition("/")[0])
+    store.delete(f"{KEY}/below.png")
+    assert read(store) == b"the bytes"
+    for _ in range(2):
+        store.delete(KEY)
+
+
+def test_a_deleted_key_takes_an_object_again(store: ObjectStorage):
+    put(store, b"first")
+    store.delete(KEY)
+
+    assert put(store, b"second").created
+    assert read(store) == b"second"
+
+
 def test_a_prefix_of_a_key_is_no_object(store: ObjectStorage):
     put(store, b"x")
 
@@ -170,6 +203,8 @@ def test_a_hostile_key_finds_nothing_and_writes_nothing(store: ObjectStorage):
     for key in HOSTILE_KEYS:
         with pytest.raises(NotFound):
             store.head(key)
+        with pytest.raises(NotFound):
+            store.delete(key)
         with pytest.raises(NotFound), store.open(key):
             pass
         with pytest.raises(ValueError, match="not a storage key"):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fal_image.errors import NotFound
-from fal_image.storage.base import ObjectStorage, StorageError, UploadLink
+from fal_image.storage.base import NotAllowed, ObjectStorage, StorageError, UploadLink
 from fal_image.storage.cos import CosStorage
 from fal_image.storage.cos_region import region_of
 from support.fake_cos import ENVIRON, REQUEST_ID, Account, FakeCos
@@ -270,6 +270,35 @@ def test_a_missing_bucket_is_not_a_missing_object():
             pass
         with pytest.raises(StorageError, match="NoSuchBucket"):
             put(store, b"x")
+
+
+def test_a_delete_without_the_right_is_told_from_other_refusals():
+    denied, others = Answer(403, "AccessDenied"), ["SignatureDoesNotMatch", "InvalidAccessKeyId"]
+    script = ScriptedS3([denied, *(Answer(403, code) for code in others)])
+    with script.serving() as url:
+        store = a_store(url)
+        with pytest.raises(NotAllowed, match="DELETE of cos://.*HTTP 403 AccessDenied"):
+            store.delete(KEY)
+        for code in others:
+            with pytest.raises(StorageError, match=code) as refused:
+                store.delete(KEY)
+            assert not isinstance(refused.value, NotAllowed)
+
+
+def test_a_delete_is_done_when_a_server_says_that_nothing_is_there():
+    script = ScriptedS3([MISSING, Answer(404, "NoSuchBucket")])
+    with script.serving() as url:
+        a_store(url).delete(KEY)
+        with pytest.raises(StorageError, match="DELETE of cos://.*NoSuchBucket"):
+            a_store(url).delete(KEY)
+
+
+def test_a_delete_that_is_lost_is_sent_again():
+    script = ScriptedS3([Answer(503, "SlowDown"), Answer(204)])
+    with script.serving() as url:
+        a_store(url).delete(KEY)
+
+    assert [asked.method for asked in script.asked] == ["DELETE"] * 2
 
 
 def test_an_object_without_a_digest_is_a_storage_error():

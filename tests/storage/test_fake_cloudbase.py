@@ -216,3 +216,19 @@ def test_a_foreign_object_is_no_ones_to_read(fake: FakeCloudbase):
     (info,) = call(fake, "get-objects-download-info", item).items
 
     assert info["code"] == "STORAGE_EXCEED_AUTHORITY"
+
+
+def test_only_who_may_ask_deletes_and_only_what_is_theirs(fake: FakeCloudbase):
+    url, headers = upload_info(fake)
+    ask(fake, url, "PUT", b"the bytes", headers)
+    own, foreign = (
+        {"cloudObjectId": f"{start}{KEY}"} for start in (fake.start, "cloud://env-2.b/")
+    )
+
+    wrong = flipped(fake.api_key, 3)
+    assert call(fake, "delete-objects", own, bearer=wrong).status == 401
+    assert call(fake, "delete-objects", foreign).items[0]["code"] == "STORAGE_EXCEED_AUTHORITY"
+    assert list(fake.objects) == [KEY]
+    assert call(fake, "delete-objects", {}).items[0]["code"] == "INVALID_PARAM"
+    first, second = call(fake, "delete-objects", own, own).items
+    assert (first, second["code"]) == (own, "OBJECT_NOT_EXIST")

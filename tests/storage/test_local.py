@@ -120,6 +120,21 @@ def test_a_directory_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
         put(LocalRig(tmp_path / "file" / "data").open(), b"x")
 
 
+def test_a_delete_leaves_the_directories(rig: LocalRig):
+    put(rig.open(), b"x")
+    rig.open().delete(KEY)
+
+    assert files(rig) == []
+    assert (rig.directory / KEY).parent.is_dir()
+
+
+def test_a_delete_that_the_disk_refuses_is_a_storage_error(tmp_path: Path):
+    store = LocalRig(tmp_path).open()
+    put(store, b"x", key=f"{PREFIX}/x.png")
+    with pytest.raises(StorageError, match="deleting"):
+        store.delete(f"{PREFIX}/{'x' * 300}.png")  # longer than a file's name may be
+
+
 def test_the_directory_itself_may_be_a_symbolic_link(tmp_path: Path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -140,6 +155,8 @@ def test_no_symbolic_link_leads_out_of_the_directory(rig: LocalRig, tmp_path: Pa
     for key in (f"{PREFIX}/out/secret.png", f"{PREFIX}/file.png"):
         with pytest.raises(NotFound):
             rig.open().head(key)
+        with pytest.raises(NotFound):
+            rig.open().delete(key)
         with pytest.raises(StorageError):
             put(rig.open(), b"x", key=key)
     with pytest.raises(StorageError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +11,7 @@ import pytest
 
 from fal_image import storage
 from fal_image.errors import NotFound
-from fal_image.storage.base import ObjectStorage, StorageError
+from fal_image.storage.base import NotAllowed, ObjectStorage, StorageError
 from support import sigv4
 from support.storages import (
     AWS_ENVIRON,
@@ -25,6 +24,7 @@ from support.storages import (
     sha256,
     wall_clock,
 )
+from support.values import replace
 
 CONFLICT = Answer(409, "ConditionalRequestConflict")
 EXISTS = Answer(412, "PreconditionFailed")
@@ -207,6 +207,41 @@ def test_a_refused_read_says_that_the_object_may_be_missing():
             store.head(KEY)
         with pytest.raises(StorageError, match="s3:ListBucket"), store.open(KEY):
             pass
+
+
+def test_a_delete_names_the_object_and_no_version():
+    s3 = ScriptedS3([Answer(204)])
+    with s3.serving() as url:
+        a_store(endpoint=url).delete(KEY)
+
+    (asked,) = s3.asked
+    assert (asked.method, asked.path) == ("DELETE", f"/pictures/{KEY}")
+
+
+def test_a_delete_is_done_when_a_server_says_that_nothing_is_there():
+    s3 = ScriptedS3([Answer(404, "NoSuchKey"), Answer(404, "NoSuchBucket")])
+    with s3.serving() as url:
+        a_store(endpoint=url).delete(KEY)
+        with pytest.raises(StorageError, match="DeleteObject of s3://.*NoSuchBucket"):
+            a_store(endpoint=url).delete(KEY)
+
+
+def test_a_delete_without_the_right_is_told_from_other_refusals():
+    s3 = ScriptedS3([Answer(403, "AccessDenied"), Answer(403, "SignatureDoesNotMatch")])
+    with s3.serving() as url:
+        store = a_store(endpoint=url)
+        with pytest.raises(NotAllowed, match="DeleteObject of s3://.*HTTP 403 AccessDenied"):
+            store.delete(KEY)
+        with pytest.raises(StorageError, match="SignatureDoesNotMatch") as refused:
+            store.delete(KEY)
+    assert not isinstance(refused.value, NotAllowed)
+
+
+def test_a_delete_that_nobody_answers_is_a_storage_error(monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(StorageError, match="NoCredentials"):
+        a_store(endpoint="http://127.0.0.1:9").delete(KEY)
 
 
 def test_a_missing_bucket_is_not_a_missing_object():

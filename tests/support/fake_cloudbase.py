@@ -8,7 +8,7 @@ itself, from Tencent's documents, and shares no code with what it checks. All ti
 It does not imitate: HTTPS, permissions and security rules, codes of refused tokens (which no
 document names), a bucket everybody may read, whether an environment really hands `signedHeader` on
 or signs as much as it does here, what `t` in a download URL means (here it is the link's end), the
-CDN's cache, multipart uploads, lists, copies, deletes, and PG environments.
+CDN's cache, multipart uploads, lists, copies, and PG environments.
 """
 
 from __future__ import annotations
@@ -160,6 +160,7 @@ class FakeCloudbase:
         calls = {
             "/v1/storages/get-objects-upload-info": self._upload_info,
             "/v1/storages/get-objects-download-info": self._download_info,
+            "/v1/storages/delete-objects": self._deleted,
         }
         if asked.path not in calls:
             return _problem(404, "INVALID_PATH", "no such API")
@@ -257,6 +258,17 @@ class FakeCloudbase:
         url = self._link("/" + quote(key), max_age_s)
         encoded = quote(url, safe=":/")  # as in CloudBase's example: the "?" too
         return {"cloudObjectId": file_id, "downloadUrl": url, "downloadUrlEncoded": encoded}
+
+    def _deleted(self, item: Any) -> dict[str, str]:
+        file_id = item.get("cloudObjectId") if isinstance(item, dict) else None
+        if not isinstance(file_id, str):
+            return {"code": "INVALID_PARAM", "message": "Invalid request param."}
+        if not file_id.startswith(self.start):
+            return {"code": "STORAGE_EXCEED_AUTHORITY", "message": "not of this environment"}
+        if self.objects.pop(file_id.removeprefix(self.start), None) is None:
+            missing = {"code": "OBJECT_NOT_EXIST", "message": "Storage object not exists."}
+            return {"cloudObjectId": file_id, **missing}
+        return {"cloudObjectId": file_id}
 
     def _meta(self, key: str) -> str:
         """What an object must carry before there are links to it."""

@@ -20,7 +20,8 @@ from datetime import datetime, timezone
 from .fake_cos import Account, Answer, Ask, serving
 
 _AUTHORIZATION = re.compile(
-    r"TC3-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<date>[^/]+)/tcb/tc3_request, "
+    r"TC3-HMAC-SHA256 "
+    r"Credential=(?P<id>[^/]+)/(?P<date>[^/]+)/(?P<service>[a-z]+)/tc3_request, "
     r"SignedHeaders=content-type;host, Signature=(?P<signature>[0-9a-f]{64})"
 )
 
@@ -44,48 +45,57 @@ class FakeTcb:
 
     def answer(self, ask: Ask) -> Answer:
         self.asked.append(ask)
-        try:
-            said: dict[str, object] = {"EnvList": self._found(ask)}
-        except Refused as refused:
-            said = {"Error": {"Code": str(refused), "Message": "as the documentation says"}}
-        content = json.dumps({"Response": {**said, "RequestId": "1"}}).encode()
-        return 200, {"content-type": "application/json"}, content
+        return told(lambda: {"EnvList": self._found(ask)})
 
     def _found(self, ask: Ask) -> list[dict[str, object]]:
-        self._verify(ask)
+        verify(ask, self.account, self.clock(), service="tcb", version="2018-06-08")
         if ask.headers.get("x-tc-action") != "DescribeEnvs":
             raise Refused("InvalidAction")
-        if ask.headers.get("x-tc-version") != "2018-06-08":
-            raise Refused("NoSuchVersion")
-        if not ask.headers.get("x-tc-region"):
-            raise Refused("MissingParameter")
         name = json.loads(ask.body)["EnvId"]
         buckets = self.environments.get(name, {}).items()
         storages = [{"Bucket": bucket, "Region": region} for bucket, region in buckets]
         return [{"EnvId": name, "Storages": storages}] if name in self.environments else []
 
-    def _verify(self, ask: Ask) -> None:
-        said = _AUTHORIZATION.fullmatch(ask.headers.get("authorization", ""))
-        stamp = ask.headers.get("x-tc-timestamp", "")
-        if not said or not stamp.isdigit():
-            raise Refused("AuthFailure.InvalidAuthorization")
-        if said["id"] != self.account.secret_id:
-            raise Refused("AuthFailure.SecretIdNotFound")
-        if ask.headers.get("x-tc-token", "") != self.account.token:
-            raise Refused("AuthFailure.TokenFailure")
-        date = datetime.fromtimestamp(int(stamp), timezone.utc).strftime("%Y-%m-%d")
-        if abs(int(stamp) - self.clock()) > 300 or said["date"] != date:
-            raise Refused("AuthFailure.SignatureExpire")
-        if not hmac.compare_digest(self._signature(ask, stamp, date), said["signature"]):
-            raise Refused("AuthFailure.SignatureFailure")
 
-    def _signature(self, ask: Ask, stamp: str, date: str) -> str:
-        headers = "".join(f"{name}:{ask.headers.get(name)}\n" for name in ("content-type", "host"))
-        body = hashlib.sha256(ask.body).hexdigest()
-        request = f"{ask.method}\n{ask.target}\n\n{headers}\ncontent-type;host\n{body}"
-        digest = hashlib.sha256(request.encode()).hexdigest()
-        text = f"TC3-HMAC-SHA256\n{stamp}\n{date}/tcb/tc3_request\n{digest}"
-        key = f"TC3{self.account.secret_key}".encode()
-        for part in (date, "tcb", "tc3_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        return hmac.digest(key, text.encode(), "sha256").hex()
+def told(found: Callable[[], Mapping[str, object]]) -> Answer:
+    """What was found, or the error that was raised, as API 3.0 words both."""
+    try:
+        said = dict(found())
+    except Refused as refused:
+        said = {"Error": {"Code": str(refused), "Message": "as the documentation says"}}
+    content = json.dumps({"Response": {**said, "RequestId": "1"}}).encode()
+    return 200, {"content-type": "application/json"}, content
+
+
+def verify(ask: Ask, account: Account, now_s: float, *, service: str, version: str) -> None:
+    """Raises Refused unless the account signed the request for this version of the service."""
+    said = _AUTHORIZATION.fullmatch(ask.headers.get("authorization", ""))
+    stamp = ask.headers.get("x-tc-timestamp", "")
+    if not said or said["service"] != service or not stamp.isdigit():
+        raise Refused("AuthFailure.InvalidAuthorization")
+    if said["id"] != account.secret_id:
+        raise Refused("AuthFailure.SecretIdNotFound")
+    if ask.headers.get("x-tc-token", "") != account.token:
+        raise Refused("AuthFailure.TokenFailure")
+    date = datetime.fromtimestamp(int(stamp), timezone.utc).strftime("%Y-%m-%d")
+    if abs(int(stamp) - now_s) > 300 or said["date"] != date:
+        raise Refused("AuthFailure.SignatureExpire")
+    wanted = _signature(ask, account.secret_key, stamp, f"{date}/{service}/tc3_request")
+    if not hmac.compare_digest(wanted, said["signature"]):
+        raise Refused("AuthFailure.SignatureFailure")
+    if ask.headers.get("x-tc-version") != version:
+        raise Refused("NoSuchVersion")
+    if not ask.headers.get("x-tc-region"):
+        raise Refused("MissingParameter")
+
+
+def _signature(ask: Ask, secret_key: str, stamp: str, scope: str) -> str:
+    headers = "".join(f"{name}:{ask.headers.get(name)}\n" for name in ("content-type", "host"))
+    body = hashlib.sha256(ask.body).hexdigest()
+    request = f"{ask.method}\n{ask.target}\n\n{headers}\ncontent-type;host\n{body}"
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    key = f"TC3{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    text = f"TC3-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+    return hmac.digest(key, text.encode(), "sha256").hex()

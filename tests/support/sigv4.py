@@ -1,7 +1,8 @@
-"""What S3 checks of a link: AWS Signature Version 4 in the query (AWS S3 guide, "Authenticating
-requests: using query parameters").
+"""What AWS checks of a signature, version 4: of a link of S3 in its query (AWS S3 guide,
+"Authenticating requests: using query parameters"), of a call of another service in its header (IAM
+guide, "Create a signed AWS API request").
 
-Written from the guide, not from the SDK that signs. Knows one secret; does not look at the region
+Written from the guides, not from the SDK that signs. Knows one secret; does not look at the region
 and at session tokens.
 """
 
@@ -9,11 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from urllib.parse import parse_qsl, quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+CLOCK_SKEW_S = 300
+
+_AUTHORIZATION = re.compile(
+    rf"{ALGORITHM} Credential=[^/\s]+/(?P<scope>(?P<date>[0-9]{{8}})/[a-z0-9-]+/(?P<service>[a-z]+)"
+    r"/aws4_request), SignedHeaders=(?P<names>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
+)
 
 
 def refusal(
@@ -42,6 +50,43 @@ def refusal(
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     wanted = _sign(f"{ALGORITHM}\n{query['X-Amz-Date']}\n{scope}\n{digest}", secret, scope)
     return None if hmac.compare_digest(wanted, offered) else "SignatureDoesNotMatch"
+
+
+def call_refusal(
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    service: str,
+    secret: str,
+    now: datetime,
+) -> str | None:
+    """A service's error code for a call whose header does not hold, None for one that does; S3,
+    which encodes paths once, is no such service."""
+    said = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
+    if not said:
+        return "MissingAuthenticationTokenException"
+    names, stamp = said["names"].split(";"), headers.get("x-amz-date", "")
+    must = {"host", "x-amz-date"} | ({"x-amz-security-token"} & set(headers))
+    if said["service"] != service or not must <= set(names) or names != sorted(names):
+        return "IncompleteSignatureException"
+    try:
+        asked_at = datetime.strptime(f"{stamp}+0000", "%Y%m%dT%H%M%SZ%z")
+    except ValueError:
+        return "IncompleteSignatureException"
+    is_late = abs((now - asked_at).total_seconds()) > CLOCK_SKEW_S
+    if is_late or not stamp.startswith(said["date"]):
+        return "InvalidSignatureException"
+    path, _, query = target.partition("?")
+    lines = [method, quote(path, "/-_.~")]
+    lines += [_canonical(dict(parse_qsl(query, keep_blank_values=True)))]
+    lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in names]
+    lines += ["", said["names"], hashlib.sha256(body).hexdigest()]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    wanted = _sign(f"{ALGORITHM}\n{stamp}\n{said['scope']}\n{digest}", secret, said["scope"])
+    holds = hmac.compare_digest(wanted, said["signature"])
+    return None if holds else "InvalidSignatureException"
 
 
 def _canonical(query: Mapping[str, str]) -> str:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import fal_client
 import httpx
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import AppError, FalAuthFailed, FalFailed, SubmitUnknown
 from ..logs import logger
@@ -38,8 +40,7 @@ class OutOfTime(Exception):
     """The deadline passed while fal was working; fal goes on unless it is cancelled."""
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(Struct, frozen=True):
     """One look at a job of fal's. `logs` are the entries not seen before."""
 
     state: str
@@ -52,16 +53,14 @@ class Status:
         return self.state == "COMPLETED"
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """A submit that fal took: its request id, and how many are before it if fal said so."""
 
     request_id: str
     position: int | None
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """What a finished job gave: the model's output, and the units fal bills for it if it said."""
 
     payload: object
