@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 from fal_image import __version__
 
-from . import batch, billed, guards, handler, hostile, memory, proxied
+from . import batch, billed, cold, guards, handler, hostile, memory, proxied
 from .report import Figure
 
 MEASURES: dict[str, Callable[[], list[Figure]]] = {
+    "cold": cold.cold,
     "warm": handler.warm,
     "lag": handler.lag,
     "memory": memory.growth,

@@ -1,21 +1,17 @@
-"""blocks.toml is complete and true: what it names exists, and what it waits for has not come."""
+"""blocks.toml is complete and true: what it names exists, and nothing is left out."""
 
 from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli
 
-from fal_image.app import compose
-from fal_image.settings import Settings
-
 TESTS = Path(__file__).parents[1]
-ROOT = TESTS.parent
 MANIFEST = tomli.loads(Path(__file__).with_name("blocks.toml").read_text(encoding="utf-8"))
 
 Manifest = Mapping[str, Any]
@@ -31,17 +27,7 @@ def known_tests() -> set[str]:
     }
 
 
-def has_arrived(sign: Mapping[str, str]) -> bool:
-    """Whether the route or file by which a stage is known is there."""
-    if "file" in sign:
-        return (ROOT / sign["file"]).exists()
-    routes = compose(Settings(), environ={}).table()
-    return any(route.pattern == sign["route"] for route in routes)
-
-
-def untrue_lines(
-    manifest: Manifest, tests: set[str], arrived: Callable[[Mapping[str, str]], bool]
-) -> list[str]:
+def untrue_lines(manifest: Manifest, tests: set[str]) -> list[str]:
     """What is wrong with a manifest, one sentence each."""
     wrong = []
     named = {name for block in manifest["blocks"] for name in block.get("tests", ())}
@@ -50,18 +36,13 @@ def untrue_lines(
     wrong += [f"no block names {name}" for name in sorted(here - named)]
     for block in manifest["blocks"]:
         title = f"{block['of']}: {block['title']}"
-        if len({"tests", "pending", "outside"} & set(block)) != 1 or not block.get("tests", True):
-            wrong.append(f"{title}: says not one of tests, pending, outside")
-        stage = manifest["stages"].get(str(block["pending"])) if "pending" in block else None
-        if "pending" in block and stage is None:
-            wrong.append(f"{title}: there is no stage {block['pending']}")
-        if stage is not None and arrived(stage["arrived"]):
-            wrong.append(f"{title}: is pending, but {stage['brings']} have come; write its test")
+        if len({"tests", "outside"} & set(block)) != 1 or not block.get("tests", True):
+            wrong.append(f"{title}: says not one of tests, outside")
     return wrong
 
 
 def test_every_line_is_true() -> None:
-    assert untrue_lines(MANIFEST, known_tests(), has_arrived) == []
+    assert untrue_lines(MANIFEST, known_tests()) == []
 
 
 def test_all_four_documents_are_listed_and_no_block_twice() -> None:
@@ -76,10 +57,7 @@ def test_all_four_documents_are_listed_and_no_block_twice() -> None:
 
 
 def a_manifest(**block: object) -> Manifest:
-    return {
-        "stages": {"4": {"brings": "the proxy", "arrived": {"route": "/proxy"}}},
-        "blocks": [{"of": "recipe", "title": "curl", **block}],
-    }
+    return {"blocks": [{"of": "recipe", "title": "curl", **block}]}
 
 
 @pytest.mark.parametrize(
@@ -87,22 +65,13 @@ def a_manifest(**block: object) -> Manifest:
     [
         ({"tests": ["unit/test_a.py::test_gone"]}, "there is no test unit/test_a.py::test_gone"),
         ({"outside": "an advertisement"}, "no block names seeds/test_a.py::test_new"),
-        ({"pending": 4}, "recipe: curl: is pending, but the proxy have come; write its test"),
-        ({"pending": 5}, "recipe: curl: there is no stage 5"),
-        ({}, "recipe: curl: says not one of tests, pending, outside"),
-        ({"tests": []}, "recipe: curl: says not one of tests, pending, outside"),
+        ({}, "recipe: curl: says not one of tests, outside"),
+        ({"tests": []}, "recipe: curl: says not one of tests, outside"),
     ],
 )
 def test_what_is_no_longer_true_is_said(block: dict[str, object], said: str) -> None:
     tests = {"seeds/test_a.py::test_new", "unit/test_a.py::test_old"}
-    assert said in untrue_lines(a_manifest(**block), tests, lambda sign: True)
-
-
-def test_a_route_and_a_file_are_signs() -> None:
-    assert has_arrived({"route": "/generate"})
-    assert not has_arrived({"route": "/no/such/route"})
-    assert has_arrived({"file": "scripts/test"})
-    assert not has_arrived({"file": "scripts/no-such-script"})
+    assert said in untrue_lines(a_manifest(**block), tests)
 
 
 def test_the_clients_that_the_documents_install_are_pinned() -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +50,15 @@ class Invocation:
     reports: queue.Queue[Report] = field(default_factory=queue.Queue)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A runtime that is stopped while it waits for work is no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class RuntimeApi:
     """Hands out invocations and takes reports. A context manager."""
 
@@ -58,8 +67,7 @@ class RuntimeApi:
         self._running: dict[str, Invocation] = {}
         self._initial: queue.Queue[Report] = queue.Queue()
         self.asked = threading.Event()  # the runtime has started and wants work
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
 
     @property
     def address(self) -> str:
@@ -184,7 +192,11 @@ def task_root(directory: Path, *, without: Collection[str] = ()) -> Path:
 
 @contextmanager
 def running(
-    api: RuntimeApi, root: Path, settings: Mapping[str, str]
+    api: RuntimeApi,
+    root: Path,
+    settings: Mapping[str, str],
+    *,
+    python: Sequence[str] = (sys.executable,),
 ) -> Iterator[subprocess.Popen[str]]:
     """The function in AWS's own runtime, with an environment as on Lambda; its log is stderr."""
     environment = {
@@ -197,11 +209,11 @@ def running(
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
         "AWS_REGION": "eu-west-1",
         "LAMBDA_TASK_ROOT": str(root),
-        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",  # its disk is read-only
         **settings,
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "awslambdaric", HANDLER],
+        [*python, "-m", "awslambdaric", HANDLER],
         cwd=root,
         env=environment,
         stdout=subprocess.PIPE,
