@@ -69,6 +69,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {name}"))
 
 
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """An AWS for all tests of a process, which make buckets and tables of their own."""
+    from support.storages import moto_server  # which most runs of a few tests do not need
+
+    with moto_server() as url:
+        yield url
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """An app that a test builds sets up logging for a whole process; the next test has its own."""

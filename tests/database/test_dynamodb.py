@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from fal_image.database.dynamodb import (
     table_definition,
 )
 from support.databases import DynamodbRig
+from support.listening import listening
 from support.storages import AWS_ENVIRON
 
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=timezone.utc)
@@ -88,16 +88,8 @@ class Relay:
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing: the tests look at `asked`."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
+        with listening(Handler) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     def answer(self, turn: Turn, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         status, content = 200, b"{}"

@@ -16,12 +16,6 @@ def fal() -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 @pytest.fixture(autouse=True)
 def _aws_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 looks for credentials in the process's environment."""

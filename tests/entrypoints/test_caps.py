@@ -39,12 +39,6 @@ IMAGES, ASKED = 100, 300
 AT_ONCE = 16  # calls to a database: the servers that stand in for clouds drop what is more
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 @pytest.fixture(params=[name for name in databases.RIGS if name != "memory"])
 def rig(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,12 +19,6 @@ NAME = "/fal-image/fal-key"
 AWS = {**storages.AWS_ENVIRON, "AWS_REGION": "eu-central-1"}
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 @pytest.fixture
 def kept(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Puts a value into the parameter, encrypted."""

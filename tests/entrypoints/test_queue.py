@@ -22,12 +22,6 @@ from support.instances import CAT, Calendar, Instance, Postbox, environment, ins
 Configure = Callable[..., None]
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 class Queue:
     """A queue of its own on moto, and its owner's view of it."""
 

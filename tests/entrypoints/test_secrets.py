@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -41,12 +41,6 @@ CLOUDS = {
     "CLOUDBASE_APIKEY": "canary0cloudbase0key",
 }
 SPELLINGS = ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_FILE")  # and in Parameter Store, on AWS
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
 
 
 @pytest.fixture

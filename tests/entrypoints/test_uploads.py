@@ -3,7 +3,7 @@
 import base64
 import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -28,12 +28,6 @@ SECRET = "canary0signing0secret0of0this0test"
 @pytest.fixture(params=sorted(THROUGH))
 def through(request: pytest.FixtureRequest) -> Through:
     return THROUGH[request.param]
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
 
 
 @pytest.fixture

@@ -198,12 +198,6 @@ def plan(*, without: set[str]) -> list[tuple[str, str]]:
     return everywhere + [("dynamodb", name) for name in SCENES if name not in without]
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 @pytest.fixture(autouse=True)
 def _aws_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in storages.AWS_ENVIRON.items():

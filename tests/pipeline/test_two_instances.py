@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from support.fake_fal import MODEL
 from support.world import CALLER, PUBLIC_URL, SWEEP, Instance, World
 
 pytestmark = pytest.mark.timeout(60)  # thousands of writes, each of them on the disk
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
 
 
 @pytest.fixture(params=[("sqlite", 500), ("dynamodb", 40)], ids=lambda given: f"{given[0]}")

@@ -73,12 +73,6 @@ def rig(
         yield rig
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 def test_pictures_of_every_way_and_storage_are_the_owners(
     fal: Emulator, tmp_path: Path, rig: storages.Rig
 ):

@@ -11,12 +11,6 @@ from fal_image.storage.base import ObjectStorage
 from support import storages
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with storages.moto_server() as url:
-        yield url
-
-
 @pytest.fixture(autouse=True)
 def _aws_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):

@@ -25,9 +25,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
+
+from support.listening import listening
 
 MAX_ITEMS = 50
 MAX_BODY_BYTES = 5 * 2**30
@@ -411,25 +413,11 @@ class FakeCloudbase:
 
             do_GET = do_HEAD = do_PATCH = do_POST = do_PUT
 
-            def handle(self) -> None:
-                try:
-                    super().handle()
-                except ConnectionError:
-                    self.close_connection = True  # the client has read enough
-
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing: the tests look at `asked`."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
+        with listening(Handler) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 def item_error(code: str, message: str = "as the test says") -> Reply:
