@@ -40,8 +40,8 @@ def examine(
 ) -> Iterator[Finding]:
     """Every finding as soon as it and those before it are known, within `limit_s` in all.
 
-    Costs nothing at fal. Leaves one small picture in the storage, and in the database documents
-    that expire. Never raises; what hangs is left to the end of the process.
+    Costs nothing at fal. Leaves in the storage one small picture where it may not delete it, and in
+    the database documents that expire. Never raises; what hangs is left to the end of the process.
     """
     ends_at = time.monotonic() + limit_s
     secrets = list(Secrets(case.settings, case.services.variables))
