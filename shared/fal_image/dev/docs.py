@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def errors_page() -> str:
     for kind in kinds:
         lines += ["", f"## {kind.code}", "", f"HTTP {kind.status}. {kind.title}."]
         if kind.__doc__:
-            lines += ["", kind.__doc__.strip()]
+            lines += ["", inspect.cleandoc(kind.__doc__)]
         if kind.default_hint:
             lines += ["", f"**What to do:** {kind.default_hint}"]
     return "\n".join(lines) + "\n"
