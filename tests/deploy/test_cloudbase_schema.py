@@ -201,6 +201,7 @@ def test_the_document_for_editors_is_of_today():
     )
 
 
+@pytest.mark.long
 @pytest.mark.needs("deploy tools")
 def test_an_editor_finds_the_same_faults_with_the_document():
     refused = [config(change) for change, _ in REFUSED.values()]
