@@ -15,7 +15,7 @@ from .aws import AwsError, AwsService, Protocol
 from .logs import logger
 
 PROTOCOL = Protocol("sqs", "AmazonSQS", "1.0")
-READ_TIMEOUT_S = 3.0  # three attempts, inside the 15 s that fal waits for a webhook's answer
+READ_TIMEOUT_S = 3.0  # three silent attempts, inside the 15 s that fal waits for an answer
 MAX_MESSAGES = 10  # in one call (AWS SQS API, SendMessageBatch)
 _REGION = re.compile(r"sqs(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.(?:com|com\.cn|eu)|api\.aws)")
 
