@@ -5,9 +5,9 @@ down of the machine. (Compressed by another zlib, the same content may take othe
 
 A package holds what a function can import and no more. Of fal_image these stay out: `dev` (the
 emulator must not be reachable in a cloud) and what a person starts at a terminal: the command
-line, the server for agents, the doctor. `server` is there only where CloudBase wants a server.
-Storages and databases of other clouds stay: they are small, they load their SDK only when chosen,
-and without it they say what is missing.
+line, the server for agents, the way both ask an endpoint, the doctor. `server` is there only where
+CloudBase wants a server. Storages and databases of other clouds stay: they are small, they load
+their SDK only when chosen, and without it they say what is missing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .wheels import CannotPackage, fetched, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
-_FOR_TERMINALS = re.compile(r"(dev|doctor|mcp\w*)/.*|(cli\w*|mcp\w*|__main__)\.py")
-_KINDS = {".py", ".json"}  # whatever else lies about there is nobody's to upload
+_FOR_TERMINALS = re.compile(r"(cli|dev|doctor|mcp\w*)/.*|(endpoint|__main__)\.py")
+_KINDS = {".py", ".json", ".html"}  # whatever else lies about there is nobody's to upload
 _EXECUTABLE = {"scf_bootstrap"}
 _MADE_AT = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say
 

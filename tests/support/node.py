@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,31 @@ def call_in_page(
         {"SITE": site, "EMULATOR": fal.url},
     )
     return _called(said)
+
+
+@contextmanager
+def conversation(script: str, executable: str, folder: Path) -> Iterator[Callable[[str], str]]:
+    """A program that drives one browser for all: a line to it, a line from it. The browser keeps
+    what it writes in `folder`."""
+    home = {"XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    with subprocess.Popen(
+        ["node", script, executable],
+        cwd=FOLDER,
+        env={**os.environ, **home},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        orders, reports = process.stdin, process.stdout
+        assert orders
+        assert reports
+
+        def tell(order: str) -> str:
+            orders.write(order + "\n")
+            orders.flush()
+            return reports.readline()
+
+        yield tell
 
 
 def _called(said: str) -> Called:

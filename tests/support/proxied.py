@@ -7,8 +7,6 @@ is another origin. What the client is told to do is in tests/node/calls.mjs.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from support.values import replace
 
 from .entrypoints import FAL_KEY, KEY
 from .instances import OTHER_KEY, Server, serving
-from .node import FOLDER, run
+from .node import FOLDER, conversation, run
 
 STEP_S = 2.0  # more than 1: the client refuses a shorter time to start in
 TAKEN_S = 10.0
@@ -179,24 +177,7 @@ def in_node() -> Client:
 @contextmanager
 def in_chromium(executable: str, folder: Path) -> Iterator[Client]:
     """A page for each call, all in one browser, which keeps what it writes in `folder`."""
-    home = {"XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    with subprocess.Popen(
-        ["node", "in_pages.mjs", executable],
-        cwd=FOLDER,
-        env={**os.environ, **home},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:
-        orders, reports = process.stdin, process.stdout
-        assert orders
-        assert reports
-
-        def tell(order: str) -> str:
-            orders.write(order + "\n")
-            orders.flush()
-            return reports.readline()
-
+    with conversation("in_pages.mjs", executable, folder) as tell:
         yield Client(tell)
 
 
