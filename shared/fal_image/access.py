@@ -31,12 +31,15 @@ _ALLOWED_HEADERS = (
     "authorization, content-type, x-api-key, idempotency-key, prefer, accept, "
     "x-fal-target-url, x-fal-request-timeout, x-fal-request-start-timeout, x-fal-queue-priority, "
     "x-fal-runner-hint, x-fal-no-retry, x-fal-store-io, x-fal-object-lifecycle-preference, "
-    "x-fal-object-lifecycle, x-fal-tags, x-app-fal-disable-fallback"
+    "x-fal-object-lifecycle, x-fal-tags, x-app-fal-disable-fallback, "
+    "openai-organization, openai-project, x-stainless-arch, x-stainless-helper-method, "
+    "x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, "
+    "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )
 _EXPOSED_HEADERS = (
     "location, retry-after, preference-applied, server-timing, x-request-id, x-fal-request-id, "
     "x-fal-error-type, x-fal-request-timeout-type, x-fal-billable-units, ratelimit, "
-    "ratelimit-policy"
+    "ratelimit-policy, x-should-retry"
 )
 PREFLIGHT_AGE_S = 7200  # Chromium keeps no preflight longer
 

@@ -79,7 +79,11 @@ def compose(
     """The services behind the routes, wired together; `environ` holds vendors' credentials."""
     settings = with_fal_key(settings, environ)
     problems = list(settings.problems)
-    hooks = replace(hooks, refuses_flagged=settings.flagged == "refuse")
+    hooks = replace(
+        hooks,
+        refuses_flagged=settings.flagged == "refuse",
+        requires_label=settings.ai_label != "off",
+    )
     variables = Variables(environ)
     wire = seams.wire(
         emulator_url=settings.emulator_url,
@@ -163,11 +167,14 @@ def _generator(
         hooks=hooks,
     )
     return Generator(
-        orders=Orders(settings.models, _limits(settings), settings.fal_key),
+        orders=Orders(
+            settings.models, _limits(settings), settings.fal_key, settings.watermark_font
+        ),
         steps=steps,
         clock=seams.clock,
         now=seams.now,
         randomness=seams.randomness,
+        ai_label=settings.ai_label,
     )
 
 
@@ -219,6 +226,8 @@ def _assets(
         max_image_bytes=settings.max_image_bytes,
         link_ttl_s=settings.link_ttl_s,
         link_base_url=settings.link_base_url,
+        ai_producer=settings.ai_producer,
+        watermark_font=settings.watermark_font,
         clock=seams.clock,
         sleep=seams.sleep,
         is_held_back=is_held_back,
@@ -246,7 +255,8 @@ def _proxy(
     )
     passing = Passing(generator.steps.fal)
     keeping = Keeping(
-        holds_back=settings.proxy_store_images and hooks.on_image is not None,
+        holds_back=settings.proxy_store_images
+        and (hooks.on_image is not None or hooks.requires_label),
         refuses_flagged=hooks.refuses_flagged,
     )
     results = Results(passing, keeping)

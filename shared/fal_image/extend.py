@@ -26,13 +26,15 @@ OnImage = Callable[[Job, Image], bool | None]
 class Hooks(Struct, frozen=True):
     """What the owner gave to `build_app`. Shared between threads, as it is called from many.
 
-    With `refuses_flagged` the owner withholds what fal's safety checker flagged, too.
+    With `refuses_flagged` the owner withholds what fal's safety checker flagged, too; with
+    `requires_label` no picture leaves without the AI label.
     """
 
     before: Before | None = None
     after: After | None = None
     on_image: OnImage | None = None
     refuses_flagged: bool = False
+    requires_label: bool = False
 
     @property
     def judges(self) -> bool:
@@ -85,7 +87,7 @@ class Hooks(Struct, frozen=True):
             if is_refused:
                 refused.append(str(image.index))
             if is_refused or not may_leave:
-                image = replace(image, withheld=True, url=None, expires_at=None)
+                image = replace(image.unlinked(), withheld=True)
             judged.append(image)
         warnings = []
         if refused:

@@ -12,13 +12,57 @@ import binascii
 import hashlib
 import hmac
 import json
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import asdict
 
 VERSION = "t1"
 MAX_TICKET_CHARS = 4096
+DEFAULT_LIFE_S = 3600
+MAX_LIFE_S = 7 * 24 * 3600
+MAX_MODELS = 20
+MAX_COUNT = 1_000_000
+MAX_USD = 1_000_000
+
+# `$` alone would let a line's end pass, in Python and nowhere else.
+_END = r"$(?!\n)"
+Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Dollars = Annotated[
+    float, Meta(ge=0.000001, le=MAX_USD, description=f"dollars, 0.000001 to {MAX_USD}")
+]
+Life = Annotated[int, Meta(ge=1, le=MAX_LIFE_S)]
+Glob = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z0-9_.*/-]{{1,200}}{_END}",
+        description="a model id, in which * and ** stand for anything",
+    ),
+]
+User = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[A-Za-z0-9_.@-]{{1,64}}{_END}",
+        description="1 to 64 letters, digits, and _ . @ -",
+    ),
+]
+
+
+class TicketWish(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The limits of a new ticket. What is left out is no limit of its own; it lives for an hour.
+
+    `user` tells holders apart: what one makes no other sees. With `tokens` fal's own tokens are
+    handed out to its holder, and what they spend is not counted.
+    """
+
+    models: Annotated[tuple[Glob, ...], Meta(min_length=1, max_length=MAX_MODELS)] | None = None
+    max_images: Count | None = None
+    max_usd: Dollars | None = None
+    uses: Count | None = None
+    expires_in_s: Life | None = field(name="expiresInS", default=None)
+    user: User | None = None
+    tokens: bool = False
 
 
 class Ticket(Struct, frozen=True):
@@ -76,6 +120,7 @@ def is_ticket(credential: str) -> bool:
 
 # Made at import, by one thread: msgspec learns a type while others may already read it.
 _DECODER: msgspec.json.Decoder[Ticket] = msgspec.json.Decoder(Ticket)
+msgspec.json.Decoder(TicketWish)
 
 
 def _mac(head: str, secret: str) -> bytes:

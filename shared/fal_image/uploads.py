@@ -6,7 +6,10 @@ is not believed before its bytes were read. Refuses to know jobs, models, prices
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +26,7 @@ from .assets import (
     SPOOL_BYTES,
     Assets,
     decode_data_uri,
-    has_our_shape,
+    of_picture,
     storage_answers,
 )
 from .errors import DeadlineExceeded, Misconfigured, NotFound
@@ -35,6 +38,7 @@ from .jobs import base32
 from .logs import logger
 from .storage.base import MAX_LINK_S, ObjectStorage, StorageError, UploadLink
 from .storage.local import LocalStorage
+from .treatment import MAX_WATERMARK_PIXELS, Transforms
 from .wire import FetchError
 
 JSONL, JSONL_EXTENSION = "application/jsonl", "jsonl"
@@ -54,7 +58,8 @@ INPUT_LIFE_S = MAX_LINK_S
 
 _PART_BYTES, _PART_CHARS = 10, 16  # of each half of an upload id: 80 bits
 _PART = rf"[0-9a-z]{{{_PART_CHARS}}}"
-_SHAPE = re.compile(rf"uploads/\d{{4}}-\d\d-\d\d/({_PART})({_PART})\.[a-z]{{3,5}}")
+_KEPT = "by-content"  # where other keys have a day: the same bytes have one on all days
+_SHAPE = re.compile(rf"uploads/(?:\d{{4}}-\d\d-\d\d|{_KEPT})/({_PART})({_PART})\.[a-z]{{3,5}}")
 
 
 class Upload(Struct, frozen=True):
@@ -85,8 +90,7 @@ class Uploads:
             raise Misconfigured("FAL_IMAGE_SECRET: must be set, for it signs the ids of uploads")
         upload_id = new_upload_id(self.secrets[0], caller, self.randomness(_PART_BYTES))
         day = self.now().astimezone(timezone.utc)
-        extension = EXTENSIONS[order.content_type]
-        key = f"{self.assets.prefix}/uploads/{day:%Y-%m-%d}/{upload_id}.{extension}"
+        key = self._key(f"{day:%Y-%m-%d}", upload_id, EXTENSIONS[order.content_type])
         with storage_answers():
             storage = self.assets.door.get()
             put = storage.upload_link(
@@ -96,6 +100,37 @@ class Uploads:
                 ttl_s=self.assets.link_ttl_s,
             )
             return Upload(storage.file_id(key), self._link_or_none(storage, key), put)
+
+    def keep(self, name: str, content: bytes, caller: str) -> str:
+        """Store a picture that came inside a request as an upload of its caller; the file id.
+
+        The same bytes of the same caller have one file id, also on another day, and while secrets
+        rotate the one that they had before: repeating is safe, and stores what has expired again.
+        Without a secret nothing could prove whose it is: it then stays a data URI. `name` is what
+        errors call it. Raises InvalidInput for what is no picture, Internal (retryable).
+        """
+        picture = self._checked(name, io.BytesIO(content))
+        if not self.secrets:
+            text = base64.b64encode(content).decode("ascii")
+            return f"data:{picture.content_type};base64,{text}"
+        digest = hashlib.sha256(content)
+        ids = [new_upload_id(secret, caller, digest.digest()) for secret in self.secrets]
+        first, *others = [self._key(_KEPT, one, picture.extension) for one in ids]
+        with storage_answers():
+            storage = self.assets.door.get()
+            for key in others:
+                if _stands(storage, key):
+                    return storage.file_id(key)
+            stored = storage.put(
+                first,
+                io.BytesIO(content),
+                content_type=picture.content_type,
+                sha256=digest.hexdigest(),
+            )
+        return stored.file_id
+
+    def _key(self, folder: str, upload_id: str, extension: str) -> str:
+        return f"{self.assets.prefix}/uploads/{folder}/{upload_id}.{extension}"
 
     def _link_or_none(self, storage: ObjectStorage, key: str) -> str | None:
         try:
@@ -146,6 +181,22 @@ class Uploads:
             ends_at=ends_at,
         )
 
+    def check_watermark(self, transforms: Transforms | None, caller: str | None) -> None:
+        """Make sure that a picture to be laid over others is there, and the caller's. Raises as
+        `readable` does for file ids."""
+        file_id = transforms.watermark.image if transforms and transforms.watermark else None
+        if file_id is None:
+            return
+        name = "transforms.watermark.image"
+        if "://" not in file_id or _is_url(file_id):
+            raise field_error(name, "must be a file id from here")
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool, storage_answers():
+            file: BinaryIO = spool  # type: ignore[assignment]
+            self._copy(self.assets.door.get(), name, file_id, caller, file)
+            picture = self._checked(name, file)
+        if picture.width * picture.height > MAX_WATERMARK_PIXELS:
+            raise field_error(name, f"must have at most {MAX_WATERMARK_PIXELS} pixels")
+
     def _readable_one(self, name: str, text: str, caller: str | None, ends_at: float) -> str:
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file: BinaryIO = spool  # type: ignore[assignment]
@@ -169,8 +220,9 @@ class Uploads:
             key = storage.key(file_id)
             if is_jsonl(key):
                 raise field_error(name, "is a file of rows, not a picture")
-            if has_our_shape(key, self.assets.prefix):
-                self.assets.refuse_held_back(key, caller)
+            picture = of_picture(key, self.assets.prefix)
+            if picture is not None:
+                self.assets.refuse_held_back(picture, caller)
             elif not self.is_of(key, caller):
                 raise NotFound("neither a stored picture nor an upload of this caller")
             with storage.open(key) as chunks:
@@ -236,6 +288,19 @@ def new_upload_id(secret: str, caller: str, randomness: bytes) -> str:
     """32 base-32 characters: 80 random bits, then 80 that only the secret's owner can make."""
     chosen = base32(randomness[:_PART_BYTES])
     return chosen + _proof(secret, caller, chosen)
+
+
+def _stands(storage: ObjectStorage, key: str) -> bool:
+    """Whether an object is there. Where the storage does not say, there is none: some say so only
+    to who may list the bucket."""
+    try:
+        storage.head(key)
+    except NotFound:
+        return False
+    except StorageError as error:
+        logger.warning("looking for %s failed: %s", key, error)
+        return False
+    return True
 
 
 def _proof(secret: str, caller: str, chosen: str) -> str:

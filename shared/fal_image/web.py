@@ -56,9 +56,10 @@ class Platform:
     """What only the platform knows of one invocation; nothing here comes from the caller.
 
     `ends_at` is when the invocation is killed, on `time.monotonic`'s scale; `gateway_s` how long
-    the entrance in front waits for an answer. `caller` is who may call at all, by the platform's
-    own rights; `identities` are pairs of a kind and a name that it vouches for, if the owner trusts
-    that kind.
+    the entrance in front waits for an answer; `answer_bytes` how long an answer may be, with its
+    headers, once it is written as the JSON that the platform takes. `caller` is who may call at
+    all, by the platform's own rights; `identities` are pairs of a kind and a name that it vouches
+    for, if the owner trusts that kind.
     `environment` are variables of this invocation alone, such as credentials that soon die; they
     win over the process's own.
     """
@@ -68,6 +69,7 @@ class Platform:
     client_ip: str | None = None
     ends_at: float | None = None
     gateway_s: float | None = None
+    answer_bytes: int | None = None
     public_url: str | None = None
     caller: str | None = None
     identities: tuple[tuple[str, str], ...] = ()

@@ -128,11 +128,57 @@ def test_rows_that_were_refused_before_anything_was_sent_are_tried_again(
     assert len(fal.ledger) == 4
 
 
-def test_other_results_and_other_options_are_another_batch(fal: Emulator, tmp_path: Path):
+def test_other_options_are_another_batch(fal: Emulator, tmp_path: Path):
     prompts(tmp_path, 1)
-    for options in ([], ["--out", "others.jsonl"], ["-n", "2"]):
+    for options in ([], ["-n", "2"]):
         assert run(fal, tmp_path, *options).returncode == 0
-    assert len(fal.ledger) == 3
+    assert len(fal.ledger) == 2
+
+
+def test_results_elsewhere_are_those_of_the_same_batch(fal: Emulator, tmp_path: Path):
+    prompts(tmp_path, 2)
+    (tmp_path / "others.jsonl").write_text('{"row": 0, "jobId": "another"}\n', encoding="utf-8")
+    for options in ([], ["--out", "others.jsonl"]):
+        assert run(fal, tmp_path, *options).returncode == 0
+    assert results(tmp_path, "others.jsonl") == results(tmp_path)
+    assert len(fal.ledger) == 2
+
+
+def test_results_that_cannot_be_written_are_paid_and_written_by_the_next_run(
+    fal: Emulator, tmp_path: Path
+):
+    prompts(tmp_path, 2)
+    full = run(fal, tmp_path, "--out", "/dev/full")
+    said = json.loads(full.stderr.splitlines()[-1])
+    assert (full.returncode, said["error"], said["retryable"]) == (3, "not_written", False)
+    assert said["batchId"]
+    assert "same command" in said["hint"]
+    assert run(fal, tmp_path).returncode == 0
+    assert len(results(tmp_path)) == len(fal.ledger) == 2
+
+
+@pytest.mark.parametrize("out", ["folder", "prompts.jsonl", "again.jsonl", "prompts.jsonl/r"])
+def test_results_that_have_no_place_are_refused_before_anything_is_paid(
+    fal: Emulator, tmp_path: Path, out: str
+):
+    before = prompts(tmp_path, 1).read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "again.jsonl").symlink_to("prompts.jsonl")
+    done = run(fal, tmp_path, "--out", out)
+    assert done.returncode == 2, done.stderr
+    assert json.loads(done.stderr.splitlines()[-1])["error"] == "usage"
+    assert (tmp_path / "prompts.jsonl").read_bytes() == before
+    assert fal.ledger == []
+
+
+def test_rows_on_stdin_are_not_written_over_either(fal: Emulator, tmp_path: Path):
+    rows = prompts(tmp_path, 1)
+    with rows.open("rb") as stdin:
+        done = subprocess.run(
+            [*COMMAND, "-", "--out", "prompts.jsonl"],
+            env=environment(fal), cwd=tmp_path, stdin=stdin, capture_output=True, timeout=20,
+        )  # fmt: skip
+    assert (done.returncode, fal.ledger) == (2, [])
 
 
 def started(fal: Emulator, cwd: Path, *options: str) -> "subprocess.Popen[str]":

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fal_image.access import Access
-from fal_image.cli_owner import made_key, masked
+from fal_image.cli.owner import made_key, masked
 from fal_image.settings import TABLE, load
 from support.entrypoints import request
 
@@ -105,7 +105,7 @@ def test_a_name_that_cannot_be_a_callers_gets_no_key(name: str):
     done = run("keys", "new", name)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("NAME: must be")
+    assert json.loads(done.stderr)["message"].startswith("NAME: must be")
 
 
 def test_config_says_every_setting_and_whether_it_is_the_default():
@@ -206,4 +206,6 @@ def test_a_parameter_store_that_does_not_answer_is_a_problem_beside_the_others()
 def test_a_command_that_cannot_fetch_the_key_failed_and_may_be_tried_again():
     done = run("generate", "a cat", **SILENT)
     assert done.returncode == 1
-    assert done.stderr.startswith("FAL_KEY_SSM_PARAM: Parameter Store does not answer")
+    assert json.loads(done.stderr)["message"].startswith(
+        "FAL_KEY_SSM_PARAM: Parameter Store does not answer"
+    )

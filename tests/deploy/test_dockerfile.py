@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fal_image.cli_owner import made_key
+from fal_image.cli.owner import made_key
 from fal_image.dev.emulator import Emulator
 from fal_image.server import bind
 from support.dockerfile import CannotBuild, Image, build, ignoring, read

@@ -28,7 +28,8 @@ def test_a_package_holds_the_function_fal_image_and_the_locked_packages(workshop
     assert done.returncode == 0, done.stderr
     files = workshop.made()
     assert files["functions/aws/handler.py"] == (ROOT / "functions/aws/handler.py").read_bytes()
-    assert {"fal_image/app.py", "fal_image/fal/catalog.json", "runs/data.json"} <= set(files)
+    data = {"fal_image/fal/catalog.json", "fal_image/page/index.html", "runs/data.json"}
+    assert {"fal_image/app.py", *data} <= set(files)
     assert {name.split("/")[0] for name in files} == {
         "fal_image",
         "functions",
@@ -98,7 +99,8 @@ def test_only_the_http_function_has_the_server(workshop: Workshop):
 def test_what_is_for_terminals_and_development_stays_out(workshop: Workshop):
     shared = workshop.folder / "shared" / "fal_image"
     bytecode = "__pycache__/app.cpython-313.pyc"
-    for name in (".DS_Store", bytecode, "mcp_server.py", "cli_new.py", "notes/secret.txt"):
+    terminals = ("cli/new.py", "mcp_server/new.py", "endpoint.py", "__main__.py")
+    for name in (".DS_Store", bytecode, "notes/secret.txt", *terminals):
         shared.joinpath(name).parent.mkdir(exist_ok=True)
         shared.joinpath(name).write_text("", encoding="utf-8")
     workshop.package("aws")
@@ -106,6 +108,7 @@ def test_what_is_for_terminals_and_development_stays_out(workshop: Workshop):
     assert [
         name for name in inside if name.startswith(("dev/", "doctor/", "cli", "mcp", "."))
     ] == []
+    assert not set(terminals) & set(inside)
     assert [name for name in inside if "__pycache__" in name or "secret" in name] == []
 
 

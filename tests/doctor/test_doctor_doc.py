@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from fal_image import __version__, app, cli_doctor, server
+from fal_image import __version__, app, server
+from fal_image.cli.output import EXIT_FAILED, EXIT_USAGE
 from fal_image.dev.emulator import Emulator
 from fal_image.doctor.examination import PARTS
 from fal_image.settings import load
@@ -45,4 +46,4 @@ def test_every_part_is_in_the_table(fal: Emulator, tmp_path: Path):
 
 def test_the_exit_codes_are_those_of_the_command():
     codes = re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE)
-    assert codes == ["0", str(cli_doctor.EXIT_FAILED), str(cli_doctor.EXIT_USAGE)]
+    assert codes == ["0", str(EXIT_FAILED), str(EXIT_USAGE)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fal_image import cli_doctor
+from fal_image.cli import doctor as command
 from fal_image.dev.emulator import Emulator
 from fal_image.doctor.scf_function import API_HOST
 from fal_image.seams import Seams
@@ -67,7 +67,7 @@ def test_eai_again_is_a_finding_about_the_way_out(
     hosts = ("queue.fal.run", "rest.fal.ai", "v3.fal.media", "api.fal.ai")
     nowhere = Seams(detours=dict.fromkeys(hosts, "http://fal.invalid"))
     environ = environment(FAL_IMAGE_STORAGE_URL=tmp_path.as_uri())
-    code = cli_doctor.report(environ, as_json=True, seams=nowhere)
+    code = command.report(environ, as_json=True, seams=nowhere)
     findings = json.loads(capsys.readouterr().out)["findings"]
     failed = {finding["check"]: finding for finding in findings if finding["verdict"] == "failed"}
     assert code == 1
@@ -131,7 +131,7 @@ def failed_functions(
     with cloud.serving() as url:
         gateway = "my-env.api.tcloudbasegateway.com"
         seams = Seams(detours={API_HOST: url, gateway: url})
-        cli_doctor.report(environ, as_json=True, seams=seams)
+        command.report(environ, as_json=True, seams=seams)
     findings = json.loads(capsys.readouterr().out)["findings"]
     return {
         found["check"]: found

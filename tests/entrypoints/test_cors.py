@@ -142,6 +142,15 @@ def test_an_origin_that_only_looks_like_a_configured_one_may_read_nothing(
         assert said(answer, "vary") == ["Origin"]  # no cache may keep it for another page
 
 
+def test_pages_in_files_may_read_where_the_owner_names_null(
+    configured: Configure, send: Callable[[], Send]
+):
+    configured(FAL_IMAGE_CORS_ORIGINS=f"null,{SHOP}")
+    ask = send()
+    assert [said(ask(from_page(one)), ALLOWED) for one in ("null", SHOP)] == [["null"], [SHOP]]
+    assert permissions(ask(from_page(ADMIN))) == {}
+
+
 def test_who_is_no_page_is_told_that_answers_differ_by_page(
     configured: Configure, send: Callable[[], Send]
 ):
@@ -187,7 +196,7 @@ def test_no_page_is_let_in_with_cookies(configured: Configure, send: Callable[[]
 def test_an_origin_that_no_browser_sends_is_a_mistake_that_is_named(
     configured: Configure, send: Callable[[], Send]
 ):
-    for value in ("*", "null", f"{SHOP}/", "https://*.shop.example", "https://Shop.example"):
+    for value in ("*", "NULL", f"{SHOP}/", "https://*.shop.example", "https://Shop.example"):
         configured(FAL_IMAGE_CORS_ORIGINS=value)
         answer = send()(from_page(SHOP))
         assert answer.status == 500, value

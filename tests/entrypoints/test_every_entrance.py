@@ -164,6 +164,6 @@ def test_a_picture_is_the_same_bytes_through_every_entrance(
     link = urlsplit(image["tempFileURL"])
     query = (("exp", "1"), ("sig", "x"), *parse_qsl(link.query))  # of repeated keys the last counts
     answer = served(row("GET", link.path, query=query, headers=()))
-    (stored,) = list(tmp_path.glob("pictures-0/**/*-0.*"))
+    (stored,) = list(tmp_path.glob("pictures-0/**/*-0.jpg"))
     assert (answer.status, answer.read()) == (200, stored.read_bytes())
     assert dict(answer.headers)["content-type"] == image["contentType"]

@@ -8,7 +8,7 @@ import pytest
 
 from support.entrypoints import ROOT
 
-HEAVY = ("boto3", "botocore", "PIL", "cryptography", "qcloud_cos", "tencentcloud", "typer")
+HEAVY = ("boto3", "botocore", "PIL", "cryptography", "qcloud_cos", "tencentcloud", "typer", "mcp")
 
 _LOADED = """
 import json, sys

@@ -249,7 +249,7 @@ def test_five_webhooks_are_one_copy(start: Start, box: Postbox, fal: Emulator, t
         answers = list(pool.map(one.deliver, [webhook] * 5))
     assert [answer.status for answer in answers] == [200] * 5
     assert kept(tmp_path, job_id).body["state"] == "done"
-    assert storage.calls["put"] == 2
+    assert storage.calls["put"] == 4  # each picture and its manifest
     assert fal.calls["file"] == 2
     before = kept(tmp_path, job_id)
     assert one.deliver(webhook).status == 200

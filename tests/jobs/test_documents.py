@@ -29,6 +29,7 @@ from fal_image.jobs.documents import (
     input_sha256,
     to_document,
 )
+from fal_image.treatment import MAX_SIDE_PX, Crop, Label, Transforms, Treatment, Watermark
 from support.job_shapes import FAULT, IMAGE, OUTCOMES, STATES, T0, URL, a_job, again
 from support.values import replace
 
@@ -61,6 +62,19 @@ outcomes = st.builds(
 )
 images = st.builds(Image, numbers, texts, numbers, numbers, texts, numbers, texts, flags)
 notices = st.builds(Notice, texts, numbers, st.none() | moments, st.none() | moments)
+offsets, sides = st.integers(0, 100_000), st.integers(1, MAX_SIDE_PX)
+treatments = st.builds(
+    Treatment,
+    st.none()
+    | st.builds(
+        Transforms,
+        crop=st.none() | st.builds(Crop, offsets, offsets, sides, sides),
+        format=st.sampled_from([None, "png", "avif"]),
+        watermark=st.none()
+        | st.builds(Watermark, text=st.text(min_size=1, max_size=200), opacity=st.just(0.5)),
+    ),
+    st.builds(Label, st.sampled_from(["off", "visible"]), prompt=st.booleans()),
+)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "job_id": texts,
     "model": texts,
@@ -95,6 +109,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "batch_id": st.none() | texts,
     "row": amounts,
     "keeps_images": st.booleans(),
+    "treatment": treatments,
+    "cached": st.just(False),  # true of one request, and not kept
     "version": numbers,
 }
 

@@ -183,7 +183,7 @@ class AnyOrder(RuleBasedStateMachine):
     def _check_end(self, intent: Intent) -> None:
         """Paid once at most; what fal made and we can know of is stored, once, and whole."""
         taken, job = self.world.fal.of_job(intent.job_id), self._job(intent)
-        keys = [key for key in self.world.storage.created if intent.job_id in key]
+        keys = [key for key in self.world.storage.pictures if intent.job_id in key]
         assert len(taken) <= 1
         if job is None:
             assert (taken, keys) == ([], [])

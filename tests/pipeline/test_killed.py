@@ -268,7 +268,13 @@ def check_over(stage: Stage, state: str) -> None:
     prefix = f"ai-images/{job.created_at:%Y-%m-%d}/{job.job_id}"
     expected = stage.pictures_at_fal()
     keys = {f"{prefix}-{n}.jpg": content for n, content in enumerate(expected)}
-    assert stage.stored() == keys
+    stored = stage.stored()
+    manifests = {
+        key.replace(".jpg", ".json"): json.loads(stored.pop(key.replace(".jpg", ".json")))
+        for key in keys
+    }
+    assert stored == keys
+    assert {one["jobId"] for one in manifests.values()} == {job.job_id}
     assert [image.file_id for image in job.images] == [f"file:///{key}" for key in keys]
     assert [image.sha256 for image in job.images] == [storages.sha256(one) for one in expected]
 

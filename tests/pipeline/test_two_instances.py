@@ -72,7 +72,8 @@ def test_two_instances_submit_and_copy_each_job_once(rig_and_jobs: tuple[databas
     assert min(looked_at) > 0
     assert (shared.fal.submits, len(shared.fal.taken)) == (count, count)
     assert Counter(one.job_id for one in shared.fal.taken) == Counter(job_ids)
-    assert len(shared.storage.created) == len(shared.storage.objects) == count
+    assert len(shared.storage.pictures) == count
+    assert len(shared.storage.created) == len(shared.storage.objects) == 2 * count  # manifests
     jobs = shared.instance().services.generator.steps.records.find_many(job_ids)
     assert [(job.job_id, job.state, job.settled) for job in jobs] == [
         (job_id, "done", True) for job_id in job_ids

@@ -62,7 +62,7 @@ def test_a_flagged_picture_is_stored_and_not_linked(way: str):
     payload = WAYS[way](here.app(), TWO)
     [link] = urls(payload)
     assert here.storage.objects[link.removeprefix(OURS)] == here.fal.content(FIRST)
-    assert len(here.storage.created) == 2
+    assert len(here.storage.pictures) == 2
     assert payload["has_nsfw_concepts"] == [False]
     assert [image["tempFileURL"] for image in payload["fal_image"]["images"]] == [link, None]
     assert "withheld" in codes(payload)

@@ -200,4 +200,4 @@ def test_a_result_that_fal_has_forgotten_comes_from_the_bucket(here: ProxyWorld,
     assert len(urls(first)) == (1 if is_withheld else 2)
     assert (f"{FALS}00000000/1.png" in answer.body.decode()) is not is_withheld
     assert reason(answer.json) is None
-    assert len(here.storage.created) == 2
+    assert len(here.storage.pictures) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,8 +178,9 @@ def test_vite_shows_the_key(call: Callable[..., Any]):
     assert proxied["/api/fal/proxy"]["headers"] == {"x-api-key": KEY}
 
 
-def click(project: Path, site: str, name: str, url: str, folder: Path) -> Any:
-    """What a visitor with a key meets after a click on the button of a page."""
+def click(project: Path, site: str, name: str, url: str, folder: Path, lost: str = "") -> Any:
+    """What a visitor with a key meets after a click on the button of a page: the second one, if the
+    answer to the first request for `lost` does not arrive."""
     file = project / name
     html = file.read_text(encoding="utf-8")
     assert html.count(ENDPOINT) == 1
@@ -189,7 +190,7 @@ def click(project: Path, site: str, name: str, url: str, folder: Path) -> Any:
     executable = shutil.which("chromium")
     assert executable is not None
     home = {"XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    return json.loads(run(["page.mjs", executable, f"{site}/{name}"], home))
+    return json.loads(run(["page.mjs", executable, f"{site}/{name}", lost], home))
 
 
 @chromium
@@ -220,6 +221,15 @@ def test_the_page_that_follows_a_job_shows_its_picture(
     shown = click(project, site, "follow.html", endpoint.url, tmp_path)["picture"]
     assert (shown["width"], shown["height"]) == (1024, 576)
     assert shown["src"].startswith(f"{endpoint.url}/files/ai-images/")
+
+
+@chromium
+def test_a_click_after_a_lost_answer_is_the_same_job(
+    project: Path, site: str, endpoint: Server, fal: Emulator, tmp_path: Path
+):
+    shown = click(project, site, "follow.html", endpoint.url, tmp_path, "**/generate")["picture"]
+    assert (shown["width"], shown["height"]) == (1024, 576)
+    assert len(fal.ledger) == 1
 
 
 def test_a_job_is_followed_to_its_end(call: Callable[..., Any], endpoint: Server):
@@ -272,10 +282,14 @@ def clouds(
 
 
 def paint(
-    call: Callable[..., Any], clouds: Callable[[Request], Response], openid: str, prompt: str
+    call: Callable[..., Any],
+    clouds: Callable[[Request], Response],
+    openid: str,
+    prompt: str,
+    lost: Sequence[str] = (),
 ) -> Any:
     with bind("127.0.0.1", 0) as listener, running(clouds, listener):
-        said = call("callFunction", url_of(listener), openid, prompt, of="wechat")
+        said = call("callFunction", url_of(listener), openid, prompt, list(lost), of="wechat")
     return said["returned"]
 
 
@@ -289,6 +303,19 @@ def test_the_mini_program_paints_through_its_cloud_function(
     first, *polls = painted["asked"]
     assert (first, set(polls)) == ("POST /generate", {f"GET /jobs/{job['jobId']}"})
     assert painted["refused"] == {"error": "refused", "message": "Not from here"}
+    assert len(fal.ledger) == 1
+
+
+@pytest.mark.parametrize("lost", [["POST"], ["GET"], ["GET"] * 6])
+def test_the_mini_program_pays_once_whatever_answers_are_lost(
+    call: Callable[..., Any],
+    clouds: Callable[[Request], Response],
+    fal: Emulator,
+    lost: Sequence[str],
+):
+    painted = paint(call, clouds, "o-ada", "a calico cat", lost)
+    assert painted["job"]["state"] == "done"
+    assert painted["asked"].count("POST /generate") == (1 if lost == ["GET"] else 2)
     assert len(fal.ledger) == 1
 
 

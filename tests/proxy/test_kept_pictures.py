@@ -118,7 +118,7 @@ def test_a_stream_shows_fals_events_and_then_the_result_with_links(here: ProxyWo
     show(here, partial, final)
     *fals, last = events(stream(here.app()).body)
     assert fals == [partial, final]
-    assert urls(last)[0] == f"{OURS}{here.storage.created[0]}"
+    assert urls(last)[0] == f"{OURS}{here.storage.pictures[0]}"
     assert here.fal.fetched == [f"{FALS}2/0.png"]
 
 
@@ -133,7 +133,7 @@ def test_a_picture_is_copied_once_however_often_it_is_asked_for(here: ProxyWorld
     here.later(minutes=2)
     here.app().tick()
     assert [reason(answer.json) for answer in answers] == [None] * 4
-    assert (len(here.storage.created), len(here.fal.fetched), len(looked)) == (1, 1, 1)
+    assert (len(here.storage.pictures), len(here.fal.fetched), len(looked)) == (1, 1, 1)
 
 
 def test_a_joined_run_gives_the_copy_that_there_is(here: ProxyWorld):
@@ -142,8 +142,8 @@ def test_a_joined_run_gives_the_copy_that_there_is(here: ProxyWorld):
     here.later(minutes=1)
     assert here.instance().ask(world.webhook(here.fal.delivery(here.fal.taken[0]))).status < 300
     payload = from_a_run(here.app())
-    assert urls(payload) == [f"{OURS}{here.storage.created[0]}"]
-    assert (len(here.storage.created), len(here.fal.taken)) == (1, 1)
+    assert urls(payload) == [f"{OURS}{here.storage.pictures[0]}"]
+    assert (len(here.storage.pictures), len(here.fal.taken)) == (1, 1)
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
@@ -164,7 +164,7 @@ def test_a_single_picture_stays_a_single_picture(here: ProxyWorld, way: str):
     here.fal.output = lambda one: made
     show(here, made)
     payload = WAYS[way](here.app())
-    [key] = here.storage.created
+    [key] = here.storage.pictures
     assert payload["image"] == {"url": f"{OURS}{key}", "width": 8}
     assert payload["fal_image"]["images"][0]["originalUrl"] == f"{FALS}3/0.png"
     assert "images" not in payload
@@ -205,7 +205,7 @@ def test_an_output_that_is_not_of_pictures_passes_as_it_is(here: ProxyWorld, way
     assert payload == made
     assert (ours["images"], ours["error"]) == ([], None)
     assert [warning["code"] for warning in ours["warnings"]] == ["not_pictures"]
-    assert (here.job.state, here.job.output, here.storage.created) == ("done", made, [])
+    assert (here.job.state, here.job.output, here.storage.pictures) == ("done", made, [])
 
 
 @pytest.mark.parametrize("last", [b"[DONE]", b"[1, 2]", b"null", b"7"])
@@ -240,7 +240,7 @@ def test_a_picture_inside_the_answer_becomes_a_link(here: ProxyWorld, way: str):
     here.fal.output = lambda one: made
     show(here, made)
     payload = WAYS[way](here.app(), {**CAT, "sync_mode": True})
-    [key] = here.storage.created
+    [key] = here.storage.pictures
     assert urls(payload) == [f"{OURS}{key}"]
     assert here.storage.objects[key] == pictures.png()
     assert payload["fal_image"]["images"][0]["originalUrl"] is None
@@ -275,12 +275,12 @@ def test_a_storage_that_is_down_leaves_fals_answer_and_says_so(here: ProxyWorld,
     here.later(minutes=1)
     if way == "queue":
         payload = result(here.app(), "00000000").json
-        assert urls(payload) == [f"{OURS}{here.storage.created[0]}"]
+        assert urls(payload) == [f"{OURS}{here.storage.pictures[0]}"]
         assert reason(payload) is None
     here.app().tick()
-    assert (here.job.state, len(here.storage.created)) == ("done", 1)
+    assert (here.job.state, len(here.storage.pictures)) == ("done", 1)
     shown = here.app().job(payload["fal_image"]["jobId"])
-    assert shown["tempFileURL"] == f"{OURS}{here.storage.created[0]}"
+    assert shown["tempFileURL"] == f"{OURS}{here.storage.pictures[0]}"
     assert here.spent() == 3000
 
 
@@ -300,7 +300,7 @@ def test_pictures_inside_the_answer_are_copied_later_out_of_fals_result(here: Pr
     here.storage.is_down = False
     here.later(minutes=1)
     here.app().tick()
-    assert here.storage.objects[here.storage.created[0]] == pictures.png()
+    assert here.storage.objects[here.storage.pictures[0]] == pictures.png()
 
 
 def test_a_copy_without_a_link_is_said_and_fals_address_stays(here: ProxyWorld):
@@ -385,7 +385,7 @@ def test_a_copy_that_takes_longer_than_the_answer_may_is_said_and_goes_on(
     here.fal.fetch_s, here.fal.picture = 0, None
     here.later(minutes=2)
     here.app().tick()
-    assert (here.job.state, len(here.storage.created)) == ("done", 1)
+    assert (here.job.state, len(here.storage.pictures)) == ("done", 1)
 
 
 def test_pictures_that_another_is_copying_are_waited_for_and_then_not_yet_stored(here: ProxyWorld):
@@ -394,7 +394,7 @@ def test_pictures_that_another_is_copying_are_waited_for_and_then_not_yet_stored
     assert (urls(payload), reason(payload)) == ([f"{FALS}00000000/0.png"], "not_stored_yet")
     here.later(minutes=3)
     payload = result(here.app(), request_id).json
-    assert (urls(payload), reason(payload)) == ([f"{OURS}{here.storage.created[0]}"], None)
+    assert (urls(payload), reason(payload)) == ([f"{OURS}{here.storage.pictures[0]}"], None)
 
 
 def test_a_database_that_fails_leaves_fals_answer_and_says_so(here: ProxyWorld):
@@ -439,7 +439,7 @@ def test_nothing_is_stored_unless_the_owner_says_so(way: str):
     assert WAYS[way](here.app()) == final
     here.later(minutes=2)
     here.app().tick()
-    assert (here.storage.created, here.fal.fetched) == ([], [])
+    assert (here.storage.pictures, here.fal.fetched) == ([], [])
     job = here.app().job(here.job.job_id)
     assert (job["state"], job["images"], job["fileID"]) == ("done", [], None)
     assert [warning["code"] for warning in job["warnings"]] == ["not_kept"]
@@ -449,10 +449,10 @@ def test_a_job_is_kept_as_it_was_begun(here: ProxyWorld):
     kept = submit(here.app())
     here.bent = {**here.bent, "proxy_store_images": False}
     passed = submit(here.app())
-    assert urls(result(here.app(), kept).json) == [f"{OURS}{here.storage.created[0]}"]
+    assert urls(result(here.app(), kept).json) == [f"{OURS}{here.storage.pictures[0]}"]
     here.bent = {**here.bent, "proxy_store_images": True}
     assert urls(result(here.app(), passed).json) == [f"{FALS}00000001/0.png"]
-    assert len(here.storage.created) == 1
+    assert len(here.storage.pictures) == 1
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
@@ -462,10 +462,10 @@ def test_without_a_database_pictures_are_kept_as_well(way: str):
     here.bent = {**here.bent, "api_keys": (("web", KEY_SHA256),)}
     show(here, output(f"{FALS}00000000/0.png"))
     payload = WAYS[way](here.app())
-    assert urls(payload) == [f"{OURS}{here.storage.created[0]}"]
+    assert urls(payload) == [f"{OURS}{here.storage.pictures[0]}"]
     if way == "queue":
         assert urls(result(here.app(), "00000000").json) == urls(payload)
-    assert len(here.storage.created) == 1
+    assert len(here.storage.pictures) == 1
 
 
 def test_a_caller_who_leaves_while_pictures_are_copied_has_them_all_the_same(here: ProxyWorld):
@@ -475,4 +475,4 @@ def test_a_caller_who_leaves_while_pictures_are_copied_has_them_all_the_same(her
     last = next(pieces(answer))
     answer.close()
     assert OURS.encode() in last
-    assert (here.job.state, len(here.storage.created)) == ("done", 1)
+    assert (here.job.state, len(here.storage.pictures)) == ("done", 1)

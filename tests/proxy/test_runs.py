@@ -86,7 +86,7 @@ def test_what_a_run_spends_is_counted(here: ProxyWorld):
     assert here.spent() == 6000
     assert (here.job.state, here.job.settled) == ("done", True)
     assert [warning.code for warning in here.job.warnings] == ["not_kept"]
-    assert here.storage.created == []
+    assert here.storage.pictures == []
 
 
 def test_a_run_that_fal_is_not_done_with_goes_on(here: ProxyWorld):

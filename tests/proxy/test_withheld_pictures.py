@@ -128,5 +128,5 @@ def test_a_judge_who_fails_keeps_no_paid_picture_back(here: ProxyWorld):
 
     here.hooks = Hooks(on_image=broken)
     payload = from_a_run(here.app())
-    assert urls(payload) == [f"{OURS}{here.storage.created[0]}"]
+    assert urls(payload) == [f"{OURS}{here.storage.pictures[0]}"]
     assert [one["code"] for one in payload["fal_image"]["warnings"]] == ["on_image_failed"]

@@ -24,6 +24,7 @@ from support.values import replace
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 MODEL = "fal-ai/flux/schnell"
+OTHER_JOB = Job("0" * 26, MODEL, NOON, NOON)
 
 
 def services(
@@ -220,7 +221,8 @@ def test_pictures_sent_inline_are_kept_like_others(fal: Emulator, tmp_path: Path
     with storage.open(storage.key(image.file_id)) as chunks:
         content = b"".join(chunks)
     inline = Source(0, "data:image/jpeg;base64," + base64.b64encode(content).decode(), None)
-    (kept,) = generator.steps.assets.keep([inline], "0" * 26, NOON, ends_at=generator.clock() + 5)
+    ends_at = generator.clock() + 5
+    (kept,) = generator.steps.assets.keep(OTHER_JOB, [inline], ends_at=ends_at)
     assert kept.image.sha256 == image.sha256
 
 
@@ -231,6 +233,6 @@ def test_a_broken_data_uri_is_no_picture(fal: Emulator, tmp_path: Path, uri: str
     generator = services(fal, tmp_path)
     source = Source(0, uri, None)
     with pytest.raises(CopyError) as failed:
-        generator.steps.assets.keep([source], "0" * 26, NOON, ends_at=generator.clock() + 5)
+        generator.steps.assets.keep(OTHER_JOB, [source], ends_at=generator.clock() + 5)
     assert isinstance(failed.value.error, FetchImageFailed)
     assert not failed.value.may_pass

@@ -134,6 +134,11 @@ class MemoryStorage:
             self.created.append(key)
         return self._facts(key, created=is_new)
 
+    @property
+    def pictures(self) -> list[str]:
+        """What was stored, but for the manifests beside it."""
+        return [key for key in self.created if not key.endswith(".json")]
+
     def head(self, key: str) -> StoredObject:
         return self._facts(key, created=False)
 

@@ -96,7 +96,7 @@ def test_a_function_gets_what_it_asks_for_in_the_versions_that_are_tested(functi
 def test_no_function_carries_an_sdk_of_the_other_cloud_or_what_is_for_terminals():
     names = {lock: {pin.name for pin in pins(lock)} for lock in FUNCTION_LOCKS}
     aws, cloudbase, http = names.values()
-    everywhere = {"boto3", "botocore", "pillow", "pycryptodome", "rich", "typer"}
+    everywhere = {"boto3", "botocore", "mcp", "pycryptodome", "rich", "typer"}
     assert [lock for lock, found in names.items() if found & everywhere] == []
     assert not {name for name in aws if name.startswith(("cos-", "crcmod", "tencentcloud"))}
     assert http - cloudbase == {"waitress"}

@@ -1,11 +1,13 @@
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fal_image.errors import AppError, InvalidInput, InvalidJson
+from fal_image.errors import InvalidInput, InvalidJson
 from fal_image.inputs import Order, parse_links, parse_object, parse_order
+from fal_image.treatment import Label, LabelWish, Level, Resize, Transforms
 
 
 def order(**body: object) -> Order:
@@ -91,19 +93,75 @@ def test_max_age_is_whole_seconds(max_age: object):
         order(prompt="cat", maxAge=max_age)
 
 
+def test_what_is_ours_never_goes_to_the_model():
+    ours = {
+        "transforms": {"resize": {"width": 64}},
+        "aiLabel": "visible",
+        "reuse": True,
+        "webhookUrl": "https://example.com/told",
+        "maxAge": 60,
+    }
+    wanted = order(prompt="cat", **ours)
+    assert wanted.arguments == {"prompt": "cat"}
+    assert wanted.transforms == Transforms(resize=Resize(width=64))
+    assert wanted.label == LabelWish("visible")
+    assert (wanted.reuse, wanted.webhook_url, wanted.max_age_s) == (True, ours["webhookUrl"], 60)
+
+
+@pytest.mark.parametrize("name", ["transforms", "aiLabel", "reuse", "webhookUrl", "maxAge"])
+def test_null_is_the_same_as_leaving_it_out(name: str):
+    assert order(prompt="cat", **{name: None}) == order(prompt="cat")
+
+
+def test_a_label_may_be_asked_for_piece_by_piece():
+    wish = order(aiLabel={"level": "visible", "prompt": True, "seed": True}).label
+    assert wish == LabelWish("visible", prompt=True, seed=True)
+    assert order(aiLabel={"seed": True}).label == LabelWish("metadata", seed=True)
+
+
 @pytest.mark.parametrize(
-    ("field", "value", "error"),
+    ("ours", "field"),
     [
-        ("transforms", {}, InvalidInput),
-        ("aiLabel", "visible", InvalidInput),
-        ("reuse", True, InvalidInput),
+        ({"transforms": {}}, "transforms"),
+        ({"transforms": []}, "transforms"),
+        ({"transforms": {"rotate": 90}}, "transforms.rotate"),
+        ({"transforms": {"crop": {"x": 0, "y": 0, "width": 8}}}, "transforms.crop.height"),
+        ({"transforms": {"crop": {"x": -1, "y": 0, "width": 8, "height": 8}}}, "transforms.crop.x"),
+        ({"transforms": {"resize": {}}}, "transforms.resize"),
+        ({"transforms": {"resize": {"width": 8193}}}, "transforms.resize.width"),
+        ({"transforms": {"format": "gif"}}, "transforms.format"),
+        ({"transforms": {"quality": 0}}, "transforms.quality"),
+        ({"transforms": {"format": "png", "quality": 80}}, "transforms.quality"),
+        ({"transforms": {"watermark": {}}}, "transforms.watermark"),
+        ({"transforms": {"watermark": {"text": "a", "image": "b"}}}, "transforms.watermark"),
+        ({"transforms": {"watermark": {"text": " "}}}, "transforms.watermark.text"),
+        ({"transforms": {"watermark": {"text": "a" * 201}}}, "transforms.watermark.text"),
+        (
+            {"transforms": {"watermark": {"text": "a", "opacity": 0}}},
+            "transforms.watermark.opacity",
+        ),
+        ({"transforms": {"thumbnail": {"width": 9}}}, "transforms.thumbnail.height"),
+        ({"aiLabel": "off"}, "aiLabel"),
+        ({"aiLabel": {"level": "off"}}, "aiLabel.level"),
+        ({"reuse": "yes"}, "reuse"),
     ],
 )
-def test_what_this_version_cannot_do_is_refused_and_not_ignored(
-    field: str, value: object, error: type[AppError]
-):
-    with pytest.raises(error):
-        order(prompt="cat", **{field: value})
+def test_what_is_wrong_with_our_fields_is_told_by_their_names(ours: dict[str, object], field: str):
+    with pytest.raises(InvalidInput) as refused:
+        order(prompt="cat", **ours)
+    told: Any = refused.value.extensions["fields"]
+    assert [one["field"] for one in told] == [field]
+    assert told[0]["message"]
+
+
+@pytest.mark.parametrize("required", ["off", "metadata", "visible"])
+@pytest.mark.parametrize("wish", [None, LabelWish("metadata"), LabelWish("visible")])
+def test_a_wish_adds_to_the_owners_label_and_never_removes(required: Level, wish: LabelWish | None):
+    order_of: list[Level] = ["off", "metadata", "visible"]
+    label = Label.of(required, wish)
+    wished = wish.level if wish else "off"
+    assert label.required == required
+    assert order_of.index(label.level) == max(order_of.index(required), order_of.index(wished))
 
 
 def test_links_are_asked_for_by_one_id_or_by_several():

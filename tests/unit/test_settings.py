@@ -94,6 +94,7 @@ def test_every_setting_is_read():
         ("FAL_IMAGE_DEFAULT_MODEL", "fal-ai/../x"),
         ("FAL_IMAGE_MODEL_ALIASES", "fast"),
         ("FAL_IMAGE_CORS_ORIGINS", "*"),
+        ("FAL_IMAGE_CORS_ORIGINS", "Null"),
         ("FAL_IMAGE_CORS_ORIGINS", "https://example.com/page"),
         ("FAL_IMAGE_LINK_TTL_S", "3601"),
         ("FAL_IMAGE_LINK_TTL_S", "1e3"),

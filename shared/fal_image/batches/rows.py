@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..errors import InvalidInput, InvalidJson
-from ..inputs import MAX_DEPTH, field_error, is_deep
+from ..inputs import MAX_DEPTH, field_error, is_deep, read_fields
 from ..uploads import FIELDS
 
 MAX_ROWS = 100_000
@@ -23,9 +24,22 @@ MAX_WINDOW = 200
 DEFAULT_WINDOW = 20
 MAX_ID_CHARS = 200
 
-_FIELDS = ("rows", "file", "defaults", "window", "webhookUrl")
 _BATCHS_OWN = ("rowId", "webhookUrl")  # of all rows at once they make no sense
+JsonlID = Annotated[str, Meta(description="the file id of an uploaded JSONL file")]
 _BOM = b"\xef\xbb\xbf"
+
+
+class BatchBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Many rows, sent along or uploaded before, and what all of them have in common.
+
+    At most `window` of them are at fal at once. `webhook_url` is told when the batch is done.
+    """
+
+    rows: Annotated[list[Any], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
+    file: JsonlID | None = None
+    defaults: dict[str, Any] | None = None
+    window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)] | None = None
+    webhook_url: str | None = None
 
 
 class BatchOrder(Struct, frozen=True):
@@ -38,7 +52,7 @@ class BatchOrder(Struct, frozen=True):
     file_id: str | None
     defaults: dict[str, object]
     window: int
-    webhook_url: object
+    webhook_url: str | None
 
     def sha256(self) -> str:
         """The fingerprint of what is wanted: equal for equal batches."""
@@ -65,31 +79,27 @@ class Row(Struct, frozen=True):
 def parse_batch(body: Mapping[str, object]) -> BatchOrder:
     """A batch out of a request's body. Raises InvalidInput; rows are looked at one by one later."""
     for name in body:
-        if name not in _FIELDS:
+        if name not in BatchBody.__struct_encode_fields__:
             raise field_error(
                 name[:100],
                 "is no field of a batch; what all rows have in common belongs into `defaults`",
             )
-    rows, file_id = body.get("rows"), body.get("file")
-    if (rows is None) == (file_id is None):
+    wanted = read_fields(body, BatchBody)
+    if (wanted.rows is None) == (wanted.file is None):
         raise field_error("rows", "or `file` must be there, and only one of them")
-    if file_id is not None and not isinstance(file_id, str):
-        raise field_error("file", "must be the file id of an uploaded JSONL file")
     return BatchOrder(
-        lines=None if rows is None else _lines_of(rows),
-        file_id=file_id,
-        defaults=parse_defaults(body.get("defaults")),
-        window=_window(body.get("window")),
-        webhook_url=body.get("webhookUrl"),
+        lines=None if wanted.rows is None else _lines_of(wanted.rows),
+        file_id=wanted.file,
+        defaults=parse_defaults(wanted.defaults),
+        window=DEFAULT_WINDOW if wanted.window is None else wanted.window,
+        webhook_url=wanted.webhook_url,
     )
 
 
-def parse_defaults(defaults: object) -> dict[str, object]:
+def parse_defaults(defaults: dict[str, object] | None) -> dict[str, object]:
     """What all rows have in common. Raises InvalidInput."""
     if defaults is None:
         return {}
-    if not isinstance(defaults, dict):
-        raise field_error("defaults", "must be an object: fields that all rows have in common")
     for name in _BATCHS_OWN:
         if name in defaults:
             raise field_error(f"defaults.{name}", "is not for all rows at once")
@@ -140,6 +150,8 @@ def parse_row(content: bytes | None, defaults: Mapping[str, object]) -> Row:
     if "webhookUrl" in given:
         raise field_error("webhookUrl", "belongs to the batch, not to a row")
     body = {**defaults, **given}
+    if body.get("reuse"):
+        raise field_error("reuse", "is not for rows of a batch, which are paid once as they are")
     row_id = body.pop("rowId", None)
     if not _is_id(row_id):
         raise field_error(
@@ -169,18 +181,8 @@ def _is_id(value: object) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _lines_of(rows: object) -> bytes:
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_ROWS:
-        raise field_error("rows", f"must be a list of 1 to {MAX_ROWS} objects")
+def _lines_of(rows: Sequence[object]) -> bytes:
     return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
-
-
-def _window(value: object) -> int:
-    if value is None:
-        return DEFAULT_WINDOW
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WINDOW:
-        raise field_error("window", f"must be a whole number, 1 to {MAX_WINDOW}")
-    return value
 
 
 def _line(start: int, length: int, size: int, kept: bytearray) -> Iterator[Line]:
@@ -193,3 +195,7 @@ def _line(start: int, length: int, size: int, kept: bytearray) -> Iterator[Line]
     content = content.strip(b" \t\r")
     if content:
         yield Line(start, length, content)
+
+
+# msgspec learns a type with its first use, which two threads must not do at once (msgspec 0.22).
+msgspec.json.Decoder(BatchBody)

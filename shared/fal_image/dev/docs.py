@@ -1,4 +1,4 @@
-"""Pages that the program knows best: errors, settings, and what is read from which event.
+"""Pages that the program knows best: errors, settings, models, what is read from which event.
 
 `python -m fal_image.dev.docs` writes them; a test fails when they differ from the code.
 """
@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .. import errors, settings
+from .. import endpoint, errors, settings
+from .models_page import models_page
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 FIELDS = DOCS.parent / "tests" / "data" / "fields.json"  # a test holds it against real events
@@ -21,6 +22,7 @@ def pages() -> dict[str, str]:
     return {
         "errors.md": errors_page(),
         "events.md": events_page(json.loads(FIELDS.read_text(encoding="utf-8"))),
+        "models.md": models_page(),
         "settings.md": settings_page(),
     }
 
@@ -135,6 +137,13 @@ _WHO_CALLS = (
 )
 
 
+_WHOM_TO_ASK = {
+    endpoint.URL: "The endpoint that makes the pictures instead of this machine: `https://…`, or "
+    "`http://` on this machine.",
+    endpoint.TOKEN: "An API key of that endpoint, or a ticket. Secret.",
+}
+
+
 def settings_page() -> str:
     lines = [
         "# Settings",
@@ -163,6 +172,15 @@ def settings_page() -> str:
         "`AWS_ENDPOINT_URL`, `AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`,",
         "`AWS_CA_BUNDLE` and the credentials. `REQUESTS_CA_BUNDLE` names the certificates that",
         "every other call believes, where a proxy opens TLS.",
+        "",
+        "## For the command line and agents",
+        "",
+        "`fal-image` and its server for agents read two more. They say whom to ask; an endpoint",
+        "has no use for them. Where the first is set, no storage needs to be.",
+        "",
+        "| name | meaning |",
+        "|---|---|",
+        *(f"| `{name}` | {meaning} |" for name, meaning in _WHOM_TO_ASK.items()),
     ]
     return "\n".join(lines) + "\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,3 +24,15 @@ def kept_secret(directory: Path) -> str:
             os.link(made, path)
         made.unlink()
     return path.read_text(encoding="utf-8")
+
+
+def at_home(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The environment, with a place in this directory for what it does not name. Raises OSError."""
+    home = directory.absolute()
+    own = {
+        "FAL_IMAGE_STORAGE_URL": (home / "pictures").as_uri(),
+        "FAL_IMAGE_DATABASE_URL": (home / "fal-image.db").as_uri().replace("file:", "sqlite:", 1),
+    }
+    if not environ.get("FAL_IMAGE_SECRET"):
+        own["FAL_IMAGE_SECRET"] = kept_secret(home)
+    return {**own, **{name: value for name, value in environ.items() if value}}

@@ -41,6 +41,11 @@ Kind = Literal[
 # Balancing guide, idle time-out: 60 s. A Function URL waits as long as the function may run.
 GATEWAY_TIMEOUTS_S: Mapping[Kind, float] = {"http_api": 29.0, "rest": 28.0, "alb": 55.0}
 
+# The longest reply: Lambda's own limit (AWS Lambda guide, quotas: 6 MB), and what a load balancer
+# takes of it (Elastic Load Balancing guide, Lambda functions as targets: 1 MB).
+ANSWER_BYTES = 6_000_000
+ALB_ANSWER_BYTES = 1_000_000
+
 # The constant input of an EventBridge schedule, which otherwise has no shape of its own.
 SWEEP = {"job": "sweep"}
 
@@ -126,6 +131,7 @@ def platform_of(
         client_ip=_client_ip(fields, kind),
         ends_at=_ends_at(context, clock),
         gateway_s=GATEWAY_TIMEOUTS_S.get(kind),
+        answer_bytes=ALB_ANSWER_BYTES if kind == "alb" else ANSWER_BYTES,
         public_url=_public_url(gateway) if has_address else None,
         caller="iam" if kind == "direct" else None,
         identities=_identities(gateway, kind),

@@ -24,6 +24,7 @@ Kind = Literal["http", "timer", "direct"]
 
 # How long the access service waits is not documented: 60 s pass for safe, 5 s are for the way.
 ACCESS_TIMEOUT_S = 55.0
+ANSWER_BYTES = 6_000_000  # of a synchronous reply (Tencent Cloud document 583/11637: 6 MB)
 
 _NAMES: Mapping[Kind, PlatformName] = {"http": "cloudbase", "timer": "timer", "direct": "direct"}
 
@@ -82,6 +83,7 @@ def platform_of(
         client_ip=_client_ip(event, environment) if is_http else None,
         ends_at=None if limit_ms is None else clock() + limit_ms / 1000,
         gateway_s=ACCESS_TIMEOUT_S if is_http else None,
+        answer_bytes=ANSWER_BYTES,
         identities=NOBODY if kind == "timer" else _identities(stated or {}),
         environment=environment,
     )

@@ -14,11 +14,12 @@ from ..assets import Assets, CopyError, Kept
 from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
 from ..extend import Hooks
 from ..fal.client import Fal, OutOfTime
-from ..jobs import Fault, Image, Job, JobWarning, Outcome, states
+from ..jobs import Cost, Fault, Image, Job, JobWarning, Outcome, states
 from ..jobs import events as happen
 from ..jobs.documents import INLINE
 from ..ledger import Ledger
 from . import outcomes
+from .manifests import Manifests
 from .orders import actual_usd_micro
 from .records import Records
 from .turns import Turn, milliseconds
@@ -56,6 +57,8 @@ class Copies(Struct, frozen=True):
         for image in images:
             turn.listener("image", image.to_json())
         units, actual = self._settled(job, outcome, turn)
+        cost = Cost(job.cost.estimate_usd_micro, actual, units)
+        notes = (*_notes_of(kept), *notes, *self._described(job, kept, outcome, cost, turn))
         now = self.now()
         total = {"total": milliseconds((now - job.created_at).total_seconds())}
         timings = outcome.timings_ms | _copy_timings(kept) | total
@@ -70,13 +73,15 @@ class Copies(Struct, frozen=True):
             return []
         if not sources:
             raise CopyError(NoImageReturned("fal finished without a picture"), may_pass=False)
-        return self.assets.keep(
-            sources,
-            job.job_id,
-            job.created_at,
-            ends_at=turn.answer_by,
-            max_age_s=job.max_age_s,
-        )
+        return self.assets.keep(job, sources, seed=_seed(job, outcome), ends_at=turn.answer_by)
+
+    def _described(
+        self, job: Job, kept: list[Kept], outcome: Outcome, cost: Cost, turn: Turn
+    ) -> tuple[JobWarning, ...]:
+        if not kept:
+            return ()
+        seed = _seed(job, outcome)
+        return Manifests(self.assets).write(job, kept, seed=seed, cost=cost, ends_at=turn.answer_by)
 
     def _read_again(self, job: Job, turn: Turn) -> Outcome:
         """The outcome with the pictures that came inside the output."""
@@ -115,7 +120,7 @@ class Copies(Struct, frozen=True):
         sources = job.outcome.sources if job.outcome else None
         problem = error.error.adding(falRequestId=job.fal_request_id)
         if sources:
-            problem.adding(sourceUrls=outcomes.urls(sources, self.hooks))
+            outcomes.tell_urls(problem, sources, self.hooks)
         fault, now, owner = Fault.of(problem), self.now(), job.lease.owner if job.lease else ""
         is_early = now < states.begun_at(job) + COPY_FOR
         if error.may_pass and self.is_durable and is_early:
@@ -142,6 +147,16 @@ def _warnings(outcome: Outcome, images: tuple[Image, ...]) -> tuple[JobWarning, 
         return ()
     text = f"fal's safety checker flagged image {', '.join(flagged)}; it may be black."
     return (JobWarning("flagged", text),)
+
+
+def _notes_of(kept: list[Kept]) -> tuple[JobWarning, ...]:
+    return tuple(note for one in kept for note in one.notes)
+
+
+def _seed(job: Job, outcome: Outcome) -> int | None:
+    """The seed that fal told, else the one that was asked for."""
+    asked = job.arguments.get("seed")
+    return asked if outcome.seed is None and isinstance(asked, int) else outcome.seed
 
 
 def _copy_timings(kept: list[Kept]) -> dict[str, int]:

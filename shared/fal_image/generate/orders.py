@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ..errors import FalAuthFailed, FalRejected, InvalidInput, MissingPrompt, ModelNotAllowed
 from ..fal import catalog
 from ..inputs import Order
+from ..processing import transforms
 from .limits import Limits, whole_number
 
 DEFAULT_IMAGE_SIZE = "landscape_16_9"  # the recipe's
@@ -18,11 +19,13 @@ DEFAULT_IMAGE_SIZE = "landscape_16_9"  # the recipe's
 
 @dataclass(frozen=True)
 class Orders:
-    """`key` is the owner's fal key, only looked at to see that there is one."""
+    """`key` is the owner's fal key, only looked at to see that there is one; `watermark_font` the
+    file that texts on pictures are written with."""
 
     allowed_models: tuple[str, ...]
     limits: Limits
     key: str | None = field(repr=False)
+    watermark_font: str | None = None
 
     def refuse_model(self, model_id: str) -> None:
         """Raises ModelNotAllowed for a model outside the owner's globs."""
@@ -56,6 +59,8 @@ class Orders:
             ]
             first = fields[0]
             raise InvalidInput(f"{first['field']}: {first['message']}", fields=fields)
+        if order.transforms is not None:
+            transforms.check(order.transforms, self.watermark_font, images=images_asked(order))
         return order
 
     def checked_as_it_is(self, order: Order) -> Order:

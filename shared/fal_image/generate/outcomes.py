@@ -11,6 +11,7 @@ from ..fal.client import Result
 from ..fal.webhooks import Delivery
 from ..jobs import Fault, Outcome, Source
 from ..jobs.documents import INLINE
+from ..logs import logger
 
 CANCELLED_STATUS = 499  # of the result of a cancelled job (fal docs, request errors)
 
@@ -70,10 +71,18 @@ def of_delivery(delivery: Delivery, model: str) -> Outcome | None:
     return outcome and replace(outcome, is_read=False)
 
 
-def urls(sources: tuple[Source, ...] | None, hooks: Hooks) -> list[str]:
-    """Where the pictures still are at fal, without those that are refused because of their flag."""
-    return [
+def tell_urls(error: AppError, sources: tuple[Source, ...] | None, hooks: Hooks) -> AppError:
+    """The error with where the paid pictures still are at fal, without those that are refused
+    because of their flag. Where every picture must carry the AI label no caller is told, for these
+    do not: the owner finds them in the log."""
+    urls = [
         source.url
         for source in sources or ()
         if not source.url.startswith(INLINE) and not (hooks.refuses_flagged and source.nsfw)
     ]
+    if hooks.requires_label:
+        if urls:
+            facts = {"sourceUrls": urls, "falRequestId": error.extensions.get("falRequestId")}
+            logger.error("paid pictures are at fal only, unlabelled", extra={"fields": facts})
+        return error
+    return error.adding(sourceUrls=urls)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -30,7 +31,7 @@ from ..errors import (
     Unauthorized,
 )
 from ..fal.webhooks import Delivery
-from ..inputs import Order
+from ..inputs import Order, field_error
 from ..jobs import (
     ID,
     ID_BYTES,
@@ -47,6 +48,7 @@ from ..jobs.documents import abbreviated, input_sha256
 from ..jobs.events import CancelAsked
 from ..ledger import Budgets, Ledger, Worst
 from ..tickets import Ticket
+from ..treatment import Label, Level, Treatment
 from ..wire import Clock
 from . import outcomes
 from .orders import Orders, estimate_usd_micro, images_asked, is_allowed
@@ -54,6 +56,7 @@ from .steps import CANCEL_TIME_S, Steps
 from .turns import LEASE_AFTER_S, SUBMIT_LEASE_S, Turn
 
 MIN_TIME_S = 1.0  # with less left, nothing is sent to fal
+MAX_REUSE_TRIES = 20  # failed jobs of one reusable input that are followed by another
 NO_CALLER = "owner"  # the command line acts for the owner
 
 
@@ -85,6 +88,7 @@ class Generator(Struct, frozen=True):
     clock: Clock
     now: Callable[[], datetime]
     randomness: Callable[[int], bytes]
+    ai_label: Level = "off"
 
     def checked(self, order: Order) -> Order:
         """The order as it will be sent, but for its input pictures. Raises before any money."""
@@ -98,13 +102,19 @@ class Generator(Struct, frozen=True):
         AppError; it says `retryable` only if nothing can have been paid.
         """
         order = self.checked(order)
+        if order.reuse:
+            wish = replace(wish, job_id=self._reusable_id(order, wish))
         waiting = replace(turn, answer_by=min(turn.answer_by, wish.wait_by))
         if not self.steps.is_durable:
             return self._at_once(order, waiting, wish)
-        job = self.start(order, turn, wish)
+        job, arguments = self.begin(order, turn, wish)
+        if arguments is not None:
+            job = self.steps.submit(job, arguments, turn, wish.headers)
         if wish.waits:
             with suppress(DatabaseUnavailable):  # fal has the job: no reason to send it again
                 job = self.steps.wait(job, waiting)
+        if order.reuse and arguments is None:
+            job = replace(job, cached=True, max_age_s=order.max_age_s)
         return self.presented(job)
 
     def start(self, order: Order, turn: Turn, wish: Wish) -> Job:
@@ -122,6 +132,7 @@ class Generator(Struct, frozen=True):
         existing = self._existing(order, wish)
         if existing is not None:
             return existing, None
+        self.steps.uploads.check_watermark(order.transforms, wish.caller)
         arguments = self.steps.uploads.readable(
             order.arguments, wish.caller, ends_at=turn.answer_by
         )
@@ -212,6 +223,7 @@ class Generator(Struct, frozen=True):
             fal_request_id=request_id,
             settled=True,
             keeps_images=keeps_images,
+            treatment=Treatment(label=Label.of(self.ai_label, None)),
         )
         return self.steps.records.create(job) or self.steps.records.load(job.job_id)
 
@@ -238,9 +250,10 @@ class Generator(Struct, frozen=True):
         was faster."""
         error = DeadlineExceeded("fal was still working when the time for the answer ran out")
         outcome = self.steps.withdraw(job)
+        error.adding(falRequestId=job.fal_request_id)
         if outcome is not None:
-            error.adding(sourceUrls=outcomes.urls(outcome.sources, self.steps.hooks))
-        return error.adding(falRequestId=job.fal_request_id)
+            outcomes.tell_urls(error, outcome.sources, self.steps.hooks)
+        return error
 
     def _refuse_too_late(self, turn: Turn) -> None:
         """A job that is kept need not be waited for, but its submit must fit into the lease."""
@@ -256,6 +269,35 @@ class Generator(Struct, frozen=True):
                 retryable=True,
             )
 
+    def _treatment(self, order: Order) -> Treatment:
+        return Treatment(order.transforms, Label.of(self.ai_label, order.label))
+
+    def _reusable_id(self, order: Order, wish: Wish) -> str:
+        """The id of the job that all equal requests of a caller share. A job that failed, was
+        cancelled or lost its pictures has nothing to reuse, and makes room for another."""
+        if not self.steps.is_durable:
+            raise DatabaseRequired("reuse needs a database")
+        if wish.job_id is not None:
+            raise field_error("reuse", "makes a key of its own: leave Idempotency-Key out")
+        if wish.notice_url is not None:
+            raise field_error("reuse", "and webhookUrl exclude each other: there may be no job")
+        if not isinstance(order.arguments.get("seed"), int):
+            raise field_error("reuse", "needs a seed: without one each picture is another")
+        treatment = msgspec.to_builtins(self._treatment(order))
+        intent = ("reuse", wish.caller or "", input_sha256(order.model, order.arguments, treatment))
+        for attempt in range(MAX_REUSE_TRIES):
+            job_id = self.intended_id(self.steps.secrets, *intent, str(attempt))
+            job = self.steps.records.find(job_id)
+            if job is None or self._is_of_use(job):
+                break
+        return job_id
+
+    def _is_of_use(self, job: Job) -> bool:
+        """Whether a request may share the job: it still goes on, or its pictures are there."""
+        if job.state == "done":
+            return self.steps.assets.has_all(job.images)
+        return job.state not in ("failed", "cancelled")
+
     def _existing(self, order: Order, wish: Wish) -> Job | None:
         if wish.job_id is None or wish.batch_id is not None:
             return None  # a row of a batch finds its job by creating it
@@ -263,6 +305,8 @@ class Generator(Struct, frozen=True):
         return self._same(job, order, wish) if job else None
 
     def _same(self, job: Job, order: Order, wish: Wish) -> Job:
+        if order.reuse:  # its id is made of all that it wants
+            return job
         if job.input_sha256 != _fingerprint(order, wish):
             raise IdempotencyConflict("the Idempotency-Key was used for another request")
         return job
@@ -292,6 +336,7 @@ class Generator(Struct, frozen=True):
             batch_id=wish.batch_id,
             row=wish.row,
             keeps_images=wish.keeps_images,
+            treatment=self._treatment(order),
         )
         self.steps.records.check(job)
         payer = wish.ticket.caller if wish.ticket else wish.caller or NO_CALLER
@@ -327,7 +372,11 @@ def _purse(job: Job, wish: Wish) -> str:
 
 
 def _fingerprint(order: Order, wish: Wish) -> str:
-    return input_sha256(order.model, order.arguments, wish.notice_url)
+    """Of what the caller asked for: what the owner adds to it may change meanwhile."""
+    ours = [one for one in (order.transforms, order.label) if one is not None]
+    return input_sha256(
+        order.model, order.arguments, wish.notice_url, *(msgspec.to_builtins(one) for one in ours)
+    )
 
 
 def failure_of(job: Job) -> AppError | None:

@@ -36,6 +36,7 @@ from ..uploads import Uploads
 from ..wire import Clock
 from . import outcomes
 from .copies import Copies
+from .manifests import Manifests
 from .orders import actual_usd_micro
 from .records import Records
 from .turns import LEASE_AFTER_S, SUBMIT_LEASE_S, Stages, Turn, milliseconds
@@ -158,6 +159,7 @@ class Steps:
         if not _is_ours(begun, turn):
             return begun
         try:
+            self.uploads.check_watermark(begun.treatment.transforms, begun.caller)
             arguments = self.uploads.readable(begun.arguments, begun.caller, ends_at=turn.answer_by)
         except AppError as error:
             return self.not_submitted(begun, error)
@@ -311,6 +313,10 @@ class Steps:
                 jobId=job.job_id,
                 falRequestId=request_id,
             ) from error
+
+    @property
+    def manifests(self) -> Manifests:
+        return Manifests(self.assets)
 
     @property
     def _copies(self) -> Copies:

@@ -1,7 +1,17 @@
 """Jobs: what one is (`values`), what may happen to it (`events`, `states`), and how it is kept
 (`documents`)."""
 
-from .ids import ID, ID_BYTES, ID_CHARS, RANDOM_BYTES, base32, derived_id, new_job_id, rfc3339
+from .ids import (
+    ID,
+    ID_BYTES,
+    ID_CHARS,
+    RANDOM_BYTES,
+    base32,
+    derived_id,
+    made_at,
+    new_job_id,
+    rfc3339,
+)
 from .values import (
     Cost,
     Fault,
@@ -15,6 +25,7 @@ from .values import (
     Reservation,
     Source,
     State,
+    Variant,
 )
 
 __all__ = [
@@ -34,8 +45,10 @@ __all__ = [
     "Reservation",
     "Source",
     "State",
+    "Variant",
     "base32",
     "derived_id",
+    "made_at",
     "new_job_id",
     "rfc3339",
 ]

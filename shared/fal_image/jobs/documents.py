@@ -23,14 +23,15 @@ MAX_EXTENSION_CHARS = 10_000  # of one fact that an error carries
 INLINE = "data:"
 """What stands in the place of a picture that came inside the output."""
 
-_NOT_KEPT = frozenset({"job_id", "version"})  # the document's own id and version
+# The document's own id and version, and what is true of one request only.
+_NOT_KEPT = frozenset({"job_id", "version", "cached"})
 
 
 def to_document(job: Job) -> dict[str, object]:
     """The body of the job's document."""
     kept = replace(
         job,
-        images=tuple(replace(image, url=None, expires_at=None) for image in job.images),
+        images=tuple(image.unlinked() for image in job.images),
         output=_small(job.output),
         outcome=_without_pictures(job.outcome),
         fault=_brief(job.fault),

@@ -19,6 +19,16 @@ def new_job_id(now: datetime, randomness: bytes) -> str:
     return base32(int(now.timestamp() * 1000).to_bytes(6, "big") + randomness[:RANDOM_BYTES])
 
 
+def made_at(job_id: str) -> datetime | None:
+    """When the id says that it was made; None for a time that no `new_job_id` had. An id that was
+    derived says something, too, and it means nothing."""
+    number = sum(_ALPHABET.index(char) << 5 * place for place, char in enumerate(job_id[::-1]))
+    try:
+        return datetime.fromtimestamp((number >> 8 * RANDOM_BYTES) / 1000, timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
 def derived_id(secret: str, *parts: str) -> str:
     """26 base-32 characters that only the holder of the secret can make from these parts.
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..errors import AppError, recalled
+from ..treatment import NO_TREATMENT, Treatment
 from ..web import problem
 from .ids import rfc3339
 
@@ -27,6 +30,24 @@ class Source(Struct, frozen=True):
     nsfw: bool | None
 
 
+class Variant(Struct, frozen=True):
+    """Another form of a stored picture: its original before transforms, its thumbnail. One that is
+    `withheld` is kept for the owner and told to nobody."""
+
+    file_id: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+    sha256: str
+    withheld: bool = False
+    url: str | None = None
+    expires_at: datetime | None = None
+
+    def to_json(self) -> dict[str, object]:
+        return _file_to_json(self)
+
+
 class Image(Struct, frozen=True):
     """One stored picture. The link is signed when the answer is made and dies at `expires_at`;
     one that is `withheld` by its owner has none."""
@@ -42,20 +63,65 @@ class Image(Struct, frozen=True):
     withheld: bool = False
     url: str | None = None
     expires_at: datetime | None = None
+    original: Variant | None = None
+    thumbnail: Variant | None = None
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Its other forms that callers may have."""
+        both = (self.original, self.thumbnail)
+        return tuple(one for one in both if one is not None and not one.withheld)
+
+    @property
+    def unsigned(self) -> tuple[str, ...]:
+        """The file ids, its own and its variants', that have no link yet."""
+        own = () if self.url else (self.file_id,)
+        return own + tuple(one.file_id for one in self.variants if one.url is None)
+
+    def linked(self, links: Mapping[str, tuple[str, datetime | None]]) -> Image:
+        """The image with the links, by file id, that it and its variants do not have yet."""
+
+        def one(thing: T) -> T:
+            link = links.get(thing.file_id) if thing.url is None else None
+            return replace(thing, url=link[0], expires_at=link[1]) if link else thing
+
+        original, thumbnail = (each and one(each) for each in (self.original, self.thumbnail))
+        return replace(one(self), original=original, thumbnail=thumbnail)
+
+    def unlinked(self) -> Image:
+        """The image as it is kept: links are made anew for each answer."""
+
+        def one(thing: T) -> T:
+            return replace(thing, url=None, expires_at=None)
+
+        original, thumbnail = (each and one(each) for each in (self.original, self.thumbnail))
+        return replace(one(self), original=original, thumbnail=thumbnail)
 
     def to_json(self) -> dict[str, object]:
+        shown = {id(one): one.to_json() for one in self.variants}
         return {
             "index": self.index,
-            "fileID": self.file_id,
-            "tempFileURL": self.url,
-            "expiresAt": rfc3339(self.expires_at),
-            "width": self.width,
-            "height": self.height,
-            "contentType": self.content_type,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
+            **_file_to_json(self),
             "nsfw": self.nsfw,
+            "original": shown.get(id(self.original)),
+            "thumbnail": shown.get(id(self.thumbnail)),
         }
+
+
+T = TypeVar("T", Image, Variant)
+
+
+def _file_to_json(stored: Image | Variant) -> dict[str, object]:
+    return {
+        "fileID": stored.file_id,
+        "tempFileURL": stored.url,
+        "expiresAt": rfc3339(stored.expires_at),
+        "width": stored.width,
+        "height": stored.height,
+        "contentType": stored.content_type,
+        "bytes": stored.bytes,
+        "sha256": stored.sha256,
+    }
 
 
 class Cost(Struct, frozen=True):
@@ -161,7 +227,7 @@ class Job(Struct, frozen=True):
 
     `begun_at` is when the submit was begun, `asked_at` when fal was last asked about it; the
     reservations are open until `settled`. The pictures of a job that does not keep them stay at
-    fal. `version` is the document's.
+    fal. It is `cached` for a request that found it made already. `version` is the document's.
     """
 
     job_id: str
@@ -196,6 +262,8 @@ class Job(Struct, frozen=True):
     batch_id: str | None = None
     row: int | None = None
     keeps_images: bool = True
+    treatment: Treatment = NO_TREATMENT
+    cached: bool = False
     version: int = 0
 
     @property
@@ -228,12 +296,12 @@ class Job(Struct, frozen=True):
             "seed": self.seed,
             "falRequestId": self.fal_request_id,
             "requestId": request_id,
-            "cost": self.cost.to_json(),
+            "cost": (Cost(0, 0, 0.0) if self.cached else self.cost).to_json(),
             "timingsMs": self.timings_ms,
             "batchId": self.batch_id,
             "row": self.row,
             "output": self.output,
-            "cached": False,
+            "cached": self.cached,
             "warnings": [{"code": one.code, "message": one.message} for one in self._all_warnings],
             "error": self._problem(request_id),
         }

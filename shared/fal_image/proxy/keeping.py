@@ -28,7 +28,7 @@ _BROKEN = {"error": "internal", "message": "Something broke inside."}
 
 
 class Keeping(Struct, frozen=True):
-    """`holds_back` says that no picture may leave before the owner has judged it; with
+    """`holds_back` says that no picture may leave before the owner has judged or labelled it; with
     `refuses_flagged` none leaves that fal's safety checker flagged."""
 
     holds_back: bool
@@ -136,16 +136,19 @@ def _told(
     images: list[dict[str, object]] = []
     if found is not None:
         images = [
-            image.to_json() | {"originalUrl": _origin(image, found.get(image.index))}
+            image.to_json() | {"originalUrl": _origin(job, image, found.get(image.index))}
             for image in job.images
         ]
     warnings = [{"code": one.code, "message": one.message} for one in job.warnings]
     return {"jobId": job.job_id, "images": images, "warnings": warnings, "error": reason}
 
 
-def _origin(image: Image, source: Source | None) -> str | None:
-    """Where fal has a picture, unless it came inside the answer or is not to be seen."""
+def _origin(job: Job, image: Image, source: Source | None) -> str | None:
+    """Where fal has a picture, unless it came inside the answer, is not to be seen, or lacks the
+    label that the owner wants on every picture."""
     if source is None or image.withheld or source.url.startswith("data:"):
+        return None
+    if job.treatment.label.required != "off":
         return None
     return source.url
 

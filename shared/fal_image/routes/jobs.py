@@ -55,8 +55,9 @@ class JobRoutes(Struct, frozen=True):
         )
 
     def generate(self, call: Call) -> Response:
-        body = call.json()
-        order = parse_order(body, default_model=self.settings.default_model, aliases=self.aliases)
+        order = parse_order(
+            call.json(), default_model=self.settings.default_model, aliases=self.aliases
+        )
         call.note(model=order.model, promptChars=len(order.prompt or ""))
         preference = _preference(call)
         if preference.is_async and not self.generator.steps.is_durable:
@@ -64,7 +65,7 @@ class JobRoutes(Struct, frozen=True):
         wish = Wish(
             caller=call.caller,
             job_id=intended_id(self.generator, self.settings, call, "generate"),
-            notice_url=self._notice_url(body),
+            notice_url=self._notice_url(order.webhook_url),
             public_url=public_url(self.settings, call),
             ticket=call.ticket,
             waits=not preference.is_async or preference.wait_s is not None,
@@ -147,8 +148,7 @@ class JobRoutes(Struct, frozen=True):
             listener=listener,
         )
 
-    def _notice_url(self, body: Mapping[str, object]) -> str | None:
-        url = body.get("webhookUrl")
+    def _notice_url(self, url: str | None) -> str | None:
         if url is None:
             return None
         if not self.generator.steps.is_durable:

@@ -19,20 +19,26 @@ from ..fal import catalog
 from ..fal.webhooks import Verifier
 from ..generate import Estimates, Generator, is_allowed
 from ..notices import Notices
+from ..openai import OpenAI
+from ..page import page
 from ..proxy import Proxy
 from ..rates import Rates
 from ..settings import Settings
 from ..uploads import Uploads
 from ..web import Request, Response, json_response
 from ..wire import Clock
+from . import openapi
 from .batches import BatchRoutes
 from .estimate import EstimateRoutes
 from .files import FileRoutes
 from .jobs import JobRoutes
+from .openai import OpenAIRoutes
 from .proxy import ProxyRoutes
 from .table import Call, Route, Variables
 from .tickets import TicketRoutes
 from .vendors import VendorRoutes
+
+PAGE_KEPT_S = 300  # by browsers and caches: after a deployment nobody has an old one for longer
 
 
 class Routes(Struct, frozen=True):
@@ -74,17 +80,27 @@ class Routes(Struct, frozen=True):
             self.settings.max_image_bytes,
         )
         proxied = ProxyRoutes(self.settings, self.generator, self.proxy, self.clock, self.new_owner)
+        openai = OpenAIRoutes(
+            self.settings,
+            self.generator,
+            OpenAI(self.generator, self.notices, self.settings.default_model, self.aliases),
+            self.clock,
+            self.new_owner,
+        )
         batches = BatchRoutes(self.settings, self.batches, self.clock, self.new_owner)
         return (
             *jobs.table(),
             *batches.table(),
             *files.table(),
             *proxied.table(),
+            *openai.table(),
             *TicketRoutes(self.settings, self.now, self.randomness).table(),
             *EstimateRoutes(self.settings, self.estimates, self.clock, self.aliases).table(),
             *self._vendors.table(),
+            Route("GET", "/", "open", self.page),
             Route("GET", "/models", "ticket", self.models),
             Route("GET", "/health", "open", self.health),
+            Route("GET", "/openapi.json", "open", self.openapi),
         )
 
     def unasked(self, request: Request, note: Callable[..., None]) -> Response:
@@ -106,6 +122,22 @@ class Routes(Struct, frozen=True):
             "models": [msgspec.to_builtins(model) for model in allowed],
         }
         return json_response(200, answer)
+
+    def openapi(self, call: Call) -> Response:
+        return openapi.described(self.table(), self.settings, call)
+
+    def page(self, call: Call) -> Response:
+        """The web page. It knows no key, and asks the other routes as everybody does."""
+        served = page()
+        return Response(
+            200,
+            served.html,
+            (
+                ("content-type", "text/html; charset=utf-8"),
+                ("content-security-policy", served.policy),
+                ("cache-control", f"public, max-age={PAGE_KEPT_S}"),
+            ),
+        )
 
     def health(self, call: Call) -> Response:
         """Alive, and whether what keeps jobs going is alive too; fal is not asked."""

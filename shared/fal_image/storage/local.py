@@ -252,8 +252,12 @@ def _chunks(file: BinaryIO, key: str) -> Iterator[bytes]:
         raise StorageError(f"reading {key} failed: {error}") from error
 
 
+# Pictures as they come, what transforms make of them, and their manifests.
+_CONTENT_TYPES = {**CONTENT_TYPES, "avif": "image/avif", "json": "application/json"}
+
+
 def _content_type(key: str) -> str:
-    return CONTENT_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+    return _CONTENT_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
 
 
 def _to_read(key: str) -> str:

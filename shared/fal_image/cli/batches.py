@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +19,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .batches.documents import Counts, Head, state_of
-from .batches.rows import fingerprint, parse_defaults
-from .errors import AppError
-from .generate import Turn
-from .logs import logger
-from .routes import Routes
+from ..batches.documents import Counts, Head, job_id_of, state_of
+from ..batches.rows import fingerprint, parse_defaults
+from ..errors import AppError
+from ..generate import Turn
+from ..logs import logger
+from ..routes import Routes
+from .output import EXIT_PAID, Stopped, interrupted, tell
+from .shown import whole_file
 
 TURN_S = 110.0  # a row is waited for in turns, each with a lease that ends soon after it
 TURN_KEPT_BACK_S = 5.0
@@ -35,6 +35,8 @@ LOOK_EVERY_S = 0.2
 PAUSE_S = 1.0
 SUBMITS_S = 30.0  # after an interruption: how long fal's answers to what was sent are waited for
 COPIES_S = 2.0  # and how long pictures that are just being copied get
+
+GOES_ON = "The same command goes on where it was, and pays for nothing twice."
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,16 @@ class Work:
     def run(self) -> Done:
         """Carry the batch out and write its results; leave them unwritten while rows are open.
 
-        Raises AppError if nothing could be begun, OSError for files of this machine.
+        Raises AppError if nothing could be begun, OSError for the file of rows, Stopped if the
+        results could not be written.
         """
         head = self._begun()
+        try:
+            return self._over(head)
+        except KeyboardInterrupt:
+            raise interrupted("interrupted", hint=GOES_ON, batchId=head.batch_id) from None
+
+    def _over(self, head: Head) -> Done:
         attended = self.services.batches.attended
         left = list(attended.unfinished(head))
         is_interrupted = self._carry_out(head, left)
@@ -91,14 +100,15 @@ class Work:
         )
 
     def _begun(self) -> Head:
-        """The batch that this command means: the same file, defaults and results are the same."""
+        """The batch that this command means: the same rows and defaults are the same, wherever the
+        results are to be written."""
         batches, secrets = self.services.batches, self.services.settings.secrets
         with self.rows.open("rb") as file:
             digest = hashlib.sha256()
             for block in iter(lambda: file.read(2**20), b""):
                 digest.update(block)
             defaults = parse_defaults(self.defaults)
-            intent = fingerprint(digest.hexdigest(), defaults, str(self.out.resolve()))
+            intent = fingerprint(digest.hexdigest(), defaults)
             ends_at = time.monotonic() + PLAN_S
             return batches.attended.begin(
                 file,
@@ -188,22 +198,30 @@ class Work:
 
     def _write(self, head: Head, *, is_news: bool) -> None:
         """Write the results, whole or not at all. What was written before is not written again:
-        the database may have forgotten since what the jobs were."""
+        the database may have forgotten since what the jobs were. Raises Stopped."""
         attended = self.services.batches.attended
-        if head.results and self.out.exists() and not is_news:
-            return
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.out.parent, prefix=f".{self.out.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if head.results and not is_news and self._is_written(head):
+                return
+            with whole_file(self.out) as file:
                 for line in attended.results.lines(head):
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            Path(name).chmod(0o666 & ~_umask())
-            os.replace(name, self.out)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+                    file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise Stopped(
+                f"{self.out}: {error.strerror}",
+                EXIT_PAID,
+                code="not_written",
+                hint=GOES_ON,
+                batchId=head.batch_id,
+            ) from None
         attended.written(head)
+
+    def _is_written(self, head: Head) -> bool:
+        """Whether the results of this batch are where they are wanted. Raises OSError."""
+        if not self.out.is_file():
+            return False
+        with self.out.open("rb") as file:
+            return any(_is_of(head.batch_id, row, line) for row, line in enumerate(file))
 
     @contextmanager
     def _shown(self, total: int, over: int) -> Iterator[Callable[[str], None]]:
@@ -221,7 +239,7 @@ class Work:
                 before = seen["over"] * 100 // total
                 counted(state)
                 if seen["over"] * 100 // total != before:
-                    self.console.print(_line(seen, total), highlight=False, soft_wrap=True)
+                    tell(_line(seen, total), style=None)
 
             yield say
             return
@@ -242,13 +260,15 @@ class Work:
             yield advance
 
 
+def _is_of(batch_id: str, row: int, line: bytes) -> bool:
+    """Whether a line of results is that of a batch."""
+    try:
+        result = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(result, dict) and result.get("jobId") == job_id_of(batch_id, row)
+
+
 def _line(seen: dict[str, int], total: int) -> str:
     failed = f", {seen['failed']} of them failed" if seen["failed"] else ""
     return f"{seen['over']} of {total} rows{failed}"
-
-
-def _umask() -> int:
-    """What this user keeps from others; there is no way to ask but to set it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

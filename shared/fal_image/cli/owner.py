@@ -7,25 +7,23 @@ one from another. Refuses to know how the command is composed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
-from . import app
-from .access import ANONYMOUS
-from .jobs import base32
-from .keyring import KeyUnavailable, with_fal_key
-from .logs import redact
-from .settings import FAL_KEY_NAMES, TABLE, Settings, load
-
-EXIT_USAGE = 2
+from .. import app
+from ..access import ANONYMOUS
+from ..endpoint import TOKEN, URL, deployed
+from ..jobs import base32
+from ..keyring import KeyUnavailable, with_fal_key
+from ..logs import redact
+from ..settings import FAL_KEY_NAMES, TABLE, Settings, load
+from .output import EXIT_USAGE, AsJson, Output, usage
 
 KEY_PREFIX = "fi_"
 KEY_BYTES = 20  # 160 bits: no number of guesses finds one
@@ -41,28 +39,28 @@ _USERINFO = re.compile(r"(//)[^/?#@\s,]*@")
 keys = typer.Typer(help="API keys of your callers.", no_args_is_help=True)
 
 
-@keys.command("new")
 def new_key(
     name: Annotated[str, typer.Argument(help="The caller: who asks, and whose pictures they are.")],
+    as_json: AsJson = False,
 ) -> None:
     """Make a key for a caller, and what the endpoint must know of it.
 
     The key is shown this once. The endpoint gets its SHA-256 only, as one more pair in
     FAL_IMAGE_API_KEYS; a caller may have several keys, so that one replaces another without haste.
     """
-    if not _CALLER.fullmatch(name) or name in _PLATFORMS_OWN:
-        typer.echo(
-            "NAME: must be 1 to 64 letters, digits and _ . @ / -, and not "
-            f"{' or '.join(sorted(_PLATFORMS_OWN))}",
-            err=True,
+    out = Output(as_json)
+    with out.ending():
+        if not _CALLER.fullmatch(name) or name in _PLATFORMS_OWN:
+            raise usage(
+                "NAME: must be 1 to 64 letters, digits and _ . @ / -, and not "
+                f"{' or '.join(sorted(_PLATFORMS_OWN))}"
+            )
+        key, pair = made_key(name, secrets.token_bytes)
+        lines = (
+            f"key, for {name}; it is not shown again:\n  {key}",
+            f"append to FAL_IMAGE_API_KEYS, after a comma if there are others:\n  {pair}",
         )
-        raise typer.Exit(EXIT_USAGE)
-    key, pair = made_key(name, secrets.token_bytes)
-    if not sys.stdout.isatty():
-        typer.echo(json.dumps({"caller": name, "key": key, "apiKeys": pair}))
-        return
-    typer.echo(f"key, for {name}; it is not shown again:\n  {key}")
-    typer.echo(f"append to FAL_IMAGE_API_KEYS, after a comma if there are others:\n  {pair}")
+        out.show({"caller": name, "key": key, "apiKeys": pair}, lines)
 
 
 def made_key(caller: str, randomness: Callable[[int], bytes]) -> tuple[str, str]:
@@ -80,32 +78,24 @@ class Line:
     default: bool
 
 
-def config() -> None:
+def config(as_json: AsJson = False) -> None:
     """Print the settings in force, secrets masked, and what is wrong with them.
 
     Ends with 2 if anything is wrong. It reads fal's key where it is kept, and asks fal nothing.
     """
+    out = Output(as_json)
     settings = _checked(os.environ)
     lines = list(in_force(os.environ, settings))
     said = [*settings.secrets, settings.fal_key or "", *(settings.fal_key or "").split(":")]
     problems, warnings = (
         [_cleaned(text, said) for text in texts] for texts in (settings.problems, settings.warnings)
     )
-    if not sys.stdout.isatty():
-        shown = {line.name: {"value": line.value, "default": line.default} for line in lines}
-        typer.echo(
-            json.dumps(
-                {"settings": shown, "warnings": warnings, "problems": problems},
-                ensure_ascii=False,
-            )
-        )
-    else:
-        for line in lines:
-            typer.echo(_told(line))
-        for text in warnings:
-            typer.secho(f"warning: {text}", fg="yellow")
-        for text in problems:
-            typer.secho(f"problem: {text}", fg="red")
+    shown = {line.name: {"value": line.value, "default": line.default} for line in lines}
+    told = [_told(line) for line in lines]
+    told += [typer.style(f"warning: {text}", fg="yellow") for text in warnings]
+    told += [typer.style(f"problem: {text}", fg="red") for text in problems]
+    with out.ending():
+        out.show({"settings": shown, "warnings": warnings, "problems": problems}, told)
     if problems:
         raise typer.Exit(EXIT_USAGE)
 
@@ -118,13 +108,28 @@ def _checked(environ: Mapping[str, str]) -> Settings:
     except KeyUnavailable as error:
         problems = (*settings.problems, str(error))
         settings = replace(settings, problems=problems, fal_key_ssm_param=None)
-    return app.compose(settings, environ=environ).settings
+    settings = app.compose(settings, environ=environ).settings
+    return replace(settings, problems=tuple(_that_count(settings, environ)))
+
+
+def _that_count(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """The problems of the settings and of the endpoint to ask, which needs no storage here."""
+    try:
+        asks_elsewhere = deployed(environ) is not None
+    except ValueError as error:
+        asks_elsewhere = True
+        yield str(error)
+    for problem in settings.problems:
+        is_missing = settings.storage_url is None and problem.startswith("FAL_IMAGE_STORAGE_URL:")
+        if not (asks_elsewhere and is_missing):
+            yield problem
 
 
 def in_force(environ: Mapping[str, str], settings: Settings) -> Iterator[Line]:
     """Every setting as the environment spells it; one with a problem is not in force."""
     refused = {problem.partition(":")[0] for problem in settings.problems}
-    rows = [*((name, "") for name in FAL_KEY_NAMES), *((row.name, row.default) for row in TABLE)]
+    rows = [(name, "") for name in (*FAL_KEY_NAMES, URL, TOKEN)]
+    rows += [(row.name, row.default) for row in TABLE]
     for name, default in rows:
         text = environ.get(name, "").strip()
         if not text:
@@ -137,7 +142,7 @@ def in_force(environ: Mapping[str, str], settings: Settings) -> Iterator[Line]:
 
 def _shown(name: str, text: str, settings: Settings) -> str:
     """The value of a setting, as far as anybody may see it."""
-    if name in {"FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"}:
+    if name in {"FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET", TOKEN}:
         return masked(text)
     if name == "FAL_IMAGE_SECRET":
         return ",".join(masked(secret) for secret in settings.secrets)

@@ -13,15 +13,14 @@ from typing import Annotated
 
 import typer
 
-from . import app
-from .doctor import Case, Finding, examine
-from .doctor.findings import failed
-from .keyring import KeyUnavailable
-from .seams import THE_WORLD, Seams
-from .settings import load
-from .spellings import web_url
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
+from .. import app
+from ..doctor import Case, Finding, examine
+from ..doctor.findings import failed
+from ..keyring import KeyUnavailable
+from ..seams import THE_WORLD, Seams
+from ..settings import load
+from ..spellings import web_url
+from .output import EXIT_FAILED, EXIT_USAGE
 
 SETTINGS = "settings"
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}

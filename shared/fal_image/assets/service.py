@@ -7,60 +7,40 @@ to know what the picture cost and who asked for it.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from typing import BinaryIO
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from .doors import Door
-from .errors import (
-    AppError,
-    DeadlineExceeded,
-    FetchImageFailed,
-    Internal,
-    NotFound,
-    UploadFailed,
-)
-from .images import NotAPicture, Picture, inspect
-from .jobs import ID_CHARS, Image, Source
-from .logs import logger
-from .storage.base import NOT_HERE, Link, ObjectStorage, StorageError, StoredObject
-from .wire import Clock, Fetched, FetchError, Wire
+from ..doors import Door
+from ..errors import AppError, Internal, NotFound, UploadFailed
+from ..images import Picture
+from ..jobs import Image, Job, JobWarning, Source, Variant
+from ..logs import logger
+from ..processing.base import CannotProcess
+from ..storage.base import NOT_HERE, Link, ObjectStorage, StorageError, StoredObject
+from ..wire import Clock, Wire
+from . import keys
+from .fetching import CopyError, Fetcher, out_of_time
+from .finishing import SPOOL_BYTES, Finished, Finisher, Piece
 
-SPOOL_BYTES = 1024 * 1024
-FETCH_TRIES = 3
-FETCH_PAUSE_S = 0.25
 MAX_PARALLEL = 8
-
-_SHAPE = re.compile(rf"\d{{4}}-\d\d-\d\d/[0-9a-z]{{{ID_CHARS}}}-\d{{1,3}}\.[a-z]{{3,4}}")
-
-
-class CopyError(Exception):
-    """Not every picture could be copied. `may_pass`: copying again could work."""
-
-    def __init__(self, error: AppError, *, may_pass: bool) -> None:
-        super().__init__(error.detail)
-        self.error = error
-        self.may_pass = may_pass
 
 
 class Kept(Struct, frozen=True):
-    """One copied picture and how long its two halves took."""
+    """One copied picture, what fal sent, and how long its two halves took."""
 
     image: Image
+    source: Picture
+    source_sha256: str
     fetch_ms: int
     store_ms: int
+    notes: tuple[JobWarning, ...] = ()
 
 
 class Assets(Struct, frozen=True):
@@ -73,6 +53,8 @@ class Assets(Struct, frozen=True):
     max_image_bytes: int
     link_ttl_s: int
     link_base_url: str | None = None
+    ai_producer: str = "fal-image"
+    watermark_font: str | None = None
     clock: Clock = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     is_held_back: Callable[[str, int, str | None], bool] = lambda job_id, index, caller: False
@@ -82,26 +64,17 @@ class Assets(Struct, frozen=True):
         self.door.start()
 
     def keep(
-        self,
-        sources: Sequence[Source],
-        job_id: str,
-        created_at: datetime,
-        *,
-        ends_at: float,
-        max_age_s: int | None = None,
+        self, job: Job, sources: Sequence[Source], *, seed: int | None = None, ends_at: float
     ) -> list[Kept]:
-        """Copy all pictures of a job into the storage and sign links to them. Safe to repeat.
+        """Copy a job's pictures into the storage, treated as it wants, and sign links to them. Safe
+        to repeat. `seed` is the one that fal told.
 
         Raises CopyError (of FetchImageFailed, UploadFailed or DeadlineExceeded); whatever was
         stored by then stays. A picture that is stored and cannot be signed has no link.
         """
-        start = f"{self.prefix}/{created_at.astimezone(timezone.utc):%Y-%m-%d}/{job_id}"
         pool = ThreadPoolExecutor(min(len(sources), MAX_PARALLEL))
         try:
-            copies = [
-                pool.submit(self._keep_one, source, f"{start}-{source.index}", ends_at, max_age_s)
-                for source in sources
-            ]
+            copies = [pool.submit(self._keep_one, source, job, seed, ends_at) for source in sources]
             kept, failed = [], []
             for copy in copies:  # to the last one: each picture that arrives is one kept
                 try:
@@ -118,18 +91,36 @@ class Assets(Struct, frozen=True):
     def signed(self, images: tuple[Image, ...], max_age_s: int | None) -> tuple[Image, ...]:
         """The images with links; those that have one keep it, what is withheld or cannot be signed
         has none."""
-        unsigned = [image for image in images if image.url is None and not image.withheld]
+        unsigned = [file_id for image in images if not image.withheld for file_id in image.unsigned]
         if not unsigned:
             return images
         with ThreadPoolExecutor(min(len(unsigned), MAX_PARALLEL)) as pool:
-            links = dict(
-                zip(
-                    (image.index for image in unsigned),
-                    pool.map(lambda image: self._link_to_file(image.file_id, max_age_s), unsigned),
-                    strict=True,
-                )
-            )
-        return tuple(_linked(image, links.get(image.index)) for image in images)
+            signed = pool.map(lambda file_id: self._link_to_file(file_id, max_age_s), unsigned)
+            links = {
+                file_id: (link.url, link.expires_at)
+                for file_id, link in zip(unsigned, signed, strict=True)
+                if link is not None
+            }
+        return tuple(image if image.withheld else image.linked(links) for image in images)
+
+    def has_all(self, images: tuple[Image, ...]) -> bool:
+        """Whether none of the pictures was deleted. What the storage does not say counts as there:
+        nothing is paid twice because it is silent."""
+
+        def is_there(image: Image) -> bool:
+            try:
+                storage = self.door.get()
+                storage.head(storage.key(image.file_id))
+            except NotFound:
+                return False
+            except (StorageError, ValueError, ImportError) as error:
+                logger.error("looking for %s failed: %s", image.file_id, error)
+            return True
+
+        if not images:
+            return True
+        with ThreadPoolExecutor(min(len(images), MAX_PARALLEL)) as pool:
+            return all(pool.map(is_there, images))
 
     def links(
         self,
@@ -164,8 +155,9 @@ class Assets(Struct, frozen=True):
         with storage_answers():
             storage = self.door.get()
             key = storage.key(file_id)
-            if has_our_shape(key, self.prefix):
-                self.refuse_held_back(key, caller)
+            picture = keys.of_picture(key, self.prefix)
+            if picture is not None:
+                self.refuse_held_back(picture, caller)
                 storage.head(key)
             elif is_upload(key):
                 with storage.open(key):  # its head lacks the SHA-256 that ours have
@@ -174,69 +166,108 @@ class Assets(Struct, frozen=True):
                 raise NotFound(NOT_HERE)
             return self.link_to(storage, key, max_age_s)
 
-    def refuse_held_back(self, key: str, caller: str | None) -> None:
+    def refuse_held_back(self, picture: keys.Named, caller: str | None) -> None:
         """Raises NotFound for a picture of ours that this caller may not have, DatabaseUnavailable
         if nobody can say so."""
-        stem = key.rpartition("/")[2].partition(".")[0]
-        job_id, _, index = stem.partition("-")
-        if self.is_held_back(job_id, int(index), caller):
+        if self.is_held_back(picture.job_id, picture.index, caller):
             raise NotFound(NOT_HERE)
 
-    def _keep_one(self, source: Source, stem: str, ends_at: float, max_age_s: int | None) -> Kept:
+    def _keep_one(self, source: Source, job: Job, seed: int | None, ends_at: float) -> Kept:
         began = self.clock()
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file: BinaryIO = spool  # type: ignore[assignment]
-            fetched, picture = self._fetch(source, file, ends_at)
+            fetched, picture = self._fetcher.fetch(source, file, ends_at)
             fetched_at = self.clock()
-            stored = self._store(f"{stem}.{picture.extension}", file, picture, fetched)
-        link = self._link_or_none(stored.key, max_age_s)
-        image = Image(
+            raw = Piece("", file, picture, fetched.sha256)
+            with self._finisher.finished(raw, job, source.index, seed) as finished:
+                image = self._stored(finished, job, source)
+        return Kept(
+            image,
+            picture,
+            fetched.sha256,
+            _ms(fetched_at - began),
+            _ms(self.clock() - fetched_at),
+            finished.notes,
+        )
+
+    def _stored(self, finished: Finished, job: Job, source: Source) -> Image:
+        """The original first: of a picture that is there, all is there."""
+        stem = keys.stem(self.prefix, job, source.index)
+        original = self._stored_variant(stem, finished.original)
+        thumbnail = self._stored_variant(stem, finished.thumbnail)
+        stored, is_held_back = self._put(stem, finished.image), finished.is_held_back
+        link = None if is_held_back else self._link_or_none(stored.key, job.max_age_s)
+        return Image(
             index=source.index,
             file_id=stored.file_id,
-            width=picture.width,
-            height=picture.height,
+            width=finished.image.picture.width,
+            height=finished.image.picture.height,
             content_type=stored.content_type,
             bytes=stored.bytes,
             sha256=stored.sha256,
             nsfw=source.nsfw,
+            withheld=is_held_back,
             url=link.url if link else None,
             expires_at=link.expires_at if link else None,
+            original=original,
+            thumbnail=thumbnail,
         )
-        return Kept(image, _ms(fetched_at - began), _ms(self.clock() - fetched_at))
 
-    def _fetch(self, source: Source, into: BinaryIO, ends_at: float) -> tuple[Fetched, Picture]:
-        for attempt in range(1, FETCH_TRIES + 1):
-            try:
-                if source.url.startswith("data:"):
-                    fetched = decode_data_uri(source.url, into, self.max_image_bytes)
-                else:
-                    fetched = self.wire.fetch(
-                        source.url, into, max_bytes=self.max_image_bytes, ends_at=ends_at
-                    )
-                return fetched, inspect(into)
-            except NotAPicture as error:
-                failure = FetchImageFailed(f"image {source.index} is not whole: {error}")
-                raise CopyError(failure, may_pass=False) from error
-            except FetchError as error:
-                if self.clock() >= ends_at:
-                    raise _out_of_time() from error
-                if attempt == FETCH_TRIES or not error.may_pass:
-                    raise _fetch_failed(source, error) from error
-            self.sleep(min(FETCH_PAUSE_S * attempt, max(0.0, ends_at - self.clock())))
-            into.seek(0)
-            into.truncate()
-        raise AssertionError("unreachable: the last attempt returns or raises")
+    def _stored_variant(self, stem: str, piece: Piece | None) -> Variant | None:
+        if piece is None:
+            return None
+        stored = self._put(stem, piece)
+        return Variant(
+            file_id=stored.file_id,
+            width=piece.picture.width,
+            height=piece.picture.height,
+            content_type=stored.content_type,
+            bytes=stored.bytes,
+            sha256=stored.sha256,
+            withheld=piece.part == "unmarked",
+        )
 
-    def _store(self, key: str, file: BinaryIO, picture: Picture, fetched: Fetched) -> StoredObject:
-        file.seek(0)
+    def _put(self, stem: str, piece: Piece) -> StoredObject:
+        key = keys.key(stem, piece.part, piece.picture.extension)
+        piece.file.seek(0)
         try:
             return self.door.get().put(
-                key, file, content_type=picture.content_type, sha256=fetched.sha256
+                key, piece.file, content_type=piece.picture.content_type, sha256=piece.sha256
             )
         except (StorageError, ValueError, ImportError) as error:
             logger.error("putting %s failed: %s", key, error)
             failure = UploadFailed("the storage did not take the picture")
             raise CopyError(failure, may_pass=True) from error
+
+    def _read(self, file_id: str, into: BinaryIO) -> None:
+        """Write a file of the storage into another, for the watermark that a job was accepted
+        with."""
+        try:
+            storage = self.door.get()
+            with storage.open(storage.key(file_id)) as chunks:
+                for chunk in chunks:
+                    into.write(chunk)
+                    if into.tell() > self.max_image_bytes:
+                        raise CannotProcess("the watermark is too large by now")
+        except NotFound:
+            raise CannotProcess("the watermark is gone") from None
+        except (StorageError, ValueError, ImportError) as error:
+            logger.error("reading the watermark failed: %s", error)
+            failure = UploadFailed("the storage did not give the watermark")
+            raise CopyError(failure, may_pass=True) from error
+
+    @property
+    def _fetcher(self) -> Fetcher:
+        return Fetcher(self.wire, self.max_image_bytes, self.clock, self.sleep)
+
+    @property
+    def _finisher(self) -> Finisher:
+        return Finisher(
+            self._read,
+            self.ai_producer,
+            self.watermark_font,
+            keeps_unmarked=self.link_base_url is None,
+        )
 
     def _link_or_none(self, key: str, max_age_s: int | None) -> Link | None:
         """A paid and stored picture never turns into an error: no link is a warning."""
@@ -264,11 +295,7 @@ class Assets(Struct, frozen=True):
         try:
             return copy.result(timeout=max(0.0, ends_at - self.clock()))
         except FutureTimeout:
-            raise _out_of_time() from None
-
-
-def _linked(image: Image, link: Link | None) -> Image:
-    return replace(image, url=link.url, expires_at=link.expires_at) if link else image
+            raise out_of_time() from None
 
 
 @contextmanager
@@ -279,38 +306,6 @@ def storage_answers() -> Iterator[None]:
     except (StorageError, ValueError, ImportError) as error:
         logger.error("the storage failed: %s", error)
         raise Internal("the storage does not answer", retryable=True) from error
-
-
-def has_our_shape(key: str, prefix: str) -> bool:
-    """Whether a key can be one of the pictures we store under the prefix."""
-    return key.startswith(f"{prefix}/") and bool(_SHAPE.fullmatch(key[len(prefix) + 1 :]))
-
-
-def decode_data_uri(uri: str, into: BinaryIO, max_bytes: int) -> Fetched:
-    """Write the bytes of a base64 data URI. Raises FetchError."""
-    head, comma, text = uri.partition(",")
-    if not comma or not head.endswith(";base64"):
-        raise FetchError("the data URI is not base64")
-    if len(text) * 3 // 4 - 2 > max_bytes:
-        raise FetchError(f"more than the {max_bytes} bytes allowed")
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise FetchError("the data URI is not base64") from error
-    into.write(content)
-    return Fetched(len(content), hashlib.sha256(content).hexdigest())
-
-
-def _fetch_failed(source: Source, error: FetchError) -> CopyError:
-    failure = FetchImageFailed(
-        f"image {source.index} could not be fetched: {error.reason}", upstreamStatus=error.status
-    )
-    return CopyError(failure, may_pass=error.may_pass)
-
-
-def _out_of_time() -> CopyError:
-    failure = DeadlineExceeded("the time ran out while the pictures were copied")
-    return CopyError(failure, may_pass=True)
 
 
 def _ms(seconds: float) -> int:
