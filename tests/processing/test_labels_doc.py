@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from fal_image import images, inputs
+from fal_image import images
+from fal_image.dev.emulator import Emulator
 from fal_image.processing import labels
 from fal_image.processing.base import About
-from fal_image.treatment import LabelWish
 from support import pictures, xmp
+from support.instances import instance
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ai-label.md").read_text(encoding="utf-8")
 ABOUT = About(
@@ -39,13 +40,17 @@ def labelled(content: bytes) -> bytes:
     return into.getvalue()
 
 
-def test_the_bodies_are_accepted():
-    wishes = [
-        inputs.parse_order(json.loads(body), default_model="fal-ai/flux/schnell", aliases={}).label
-        for body in blocks("json")
+def test_the_bodies_make_the_pictures_that_they_ask_for(tmp_path: Path):
+    with Emulator() as fal:
+        one = instance(fal, tmp_path)
+        marked, told = [one.generate(json.loads(body)).json for body in blocks("json")]
+    folder = tmp_path / "pictures"
+    files = [
+        (folder / job["fileID"].removeprefix("file:///")).read_bytes() for job in (marked, told)
     ]
-
-    assert wishes == [LabelWish("visible"), LabelWish("metadata", prompt=True, seed=True)]
+    assert all(b"trainedAlgorithmicMedia" in content for content in files)
+    assert [b"a calico cat" in content for content in files] == [False, True]
+    assert len(list(folder.rglob("*-unmarked.*"))) == 1
 
 
 @pytest.mark.parametrize("make", [pictures.png, pictures.jpeg, pictures.webp_lossy])
