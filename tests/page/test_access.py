@@ -15,7 +15,11 @@ from support.browsing import Browser, Visit
 from support.entrypoints import KEY
 from support.instances import OTHER_KEY, Server, serving
 
-pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
+pytestmark = [
+    pytest.mark.needs("node >= 20"),
+    pytest.mark.needs("chromium"),
+    pytest.mark.timeout(90),  # longer than the browser itself waits, also on a busy machine
+]
 PICTURE = "article img[src*='/files/']"
 
 

@@ -15,7 +15,11 @@ from support.entrypoints import KEY
 from support.entrypoints import request as a_request
 from support.instances import Calendar, Server, read, serving
 
-pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
+pytestmark = [
+    pytest.mark.needs("node >= 20"),
+    pytest.mark.needs("chromium"),
+    pytest.mark.timeout(90),  # longer than the browser itself waits, also on a busy machine
+]
 PICTURE = "article img[src*='/files/']"
 MAX_LINKS = 50
 

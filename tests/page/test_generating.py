@@ -14,7 +14,11 @@ from support.browsing import Browser, Visit
 from support.clocks import Time
 from support.instances import Server, serving
 
-pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
+pytestmark = [
+    pytest.mark.needs("node >= 20"),
+    pytest.mark.needs("chromium"),
+    pytest.mark.timeout(90),  # longer than the browser itself waits, also on a busy machine
+]
 PROMPT = "a calico cat at sunset"
 PICTURE = "article img[src*='/files/']"
 

@@ -14,7 +14,11 @@ from support.browsing import Browser, Visit
 from support.instances import Server, serving
 from support.pictures import png
 
-pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
+pytestmark = [
+    pytest.mark.needs("node >= 20"),
+    pytest.mark.needs("chromium"),
+    pytest.mark.timeout(90),  # longer than the browser itself waits, also on a busy machine
+]
 PICTURE = "article img[src*='/files/']"
 TO_PICTURE = "fal-ai/flux/dev/image-to-image"
 CONTENT = base64.b64encode(png()).decode()

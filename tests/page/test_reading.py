@@ -10,7 +10,11 @@ from fal_image.dev.emulator import Emulator
 from support.browsing import Browser, Visit
 from support.instances import Server
 
-pytestmark = [pytest.mark.needs("node >= 20"), pytest.mark.needs("chromium")]
+pytestmark = [
+    pytest.mark.needs("node >= 20"),
+    pytest.mark.needs("chromium"),
+    pytest.mark.timeout(90),  # longer than the browser itself waits, also on a busy machine
+]
 PICTURE = "article img[src*='/files/']"
 NARROW = 320
 
