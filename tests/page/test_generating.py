@@ -274,6 +274,8 @@ def test_leaving_is_warned_of_while_an_endpoint_without_a_database_is_waited_for
         page.press("Control+Enter")
         page.words("Waiting for the picture").first.see()
         assert not page.run(leaves)
+        while not slow.ledger:  # what is not at fal yet would begin its 20 s later
+            page.run("0")
         hand.sleep(20)
         page.find(PICTURE).see()
         assert page.run(leaves)
