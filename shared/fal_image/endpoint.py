@@ -23,7 +23,8 @@ import requests.utils
 import urllib3.exceptions
 from msgspec import Struct
 
-from .connections import Tls, cause, limit_reads, new_session, sending
+from .connections import Tls, limit_reads, sending
+from .sessions import cause, new_session
 from .spellings import is_loopback, web_url
 from .web import App, Headers, Platform, Request
 from .wire import CONNECT_TIMEOUT_S, USER_AGENT, Clock
@@ -259,7 +260,7 @@ def _whole(answer: requests.Response, left_s: Callable[[], float], max_bytes: in
     chunks: list[bytes] = []
     size = 0
     while (seconds := left_s()) > 0:
-        limit_reads(answer, seconds)
+        limit_reads(answer.raw, seconds)
         chunk = answer.raw.read1(_CHUNK_BYTES, decode_content=True)
         if not chunk:
             return b"".join(chunks)

@@ -29,7 +29,7 @@ from .errors import (
 from .events.paths import strip_base_path
 from .events.wsgi import MAX_BODY_BYTES
 from .logs import configure, logger
-from .routes import Call, Refuse, Route, Routes, Variables
+from .routes import Call, Refuse, Route, Routes, Table, Variables
 from .settings import Settings
 from .web import App, Request, Response, problem_response
 
@@ -73,7 +73,7 @@ def front(services: Routes) -> App:
         takes_tickets=settings.database_url is not None,
         now_s=lambda: services.now().timestamp(),
     )
-    return _Front(settings, access, services.table(), services)
+    return _Front(settings, access, Table(services.table()), services)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Front(Struct, frozen=True):
 
     settings: Settings
     access: Access
-    table: tuple[Route, ...]
+    table: Table
     services: Routes
 
     def __call__(self, request: Request) -> Response:
@@ -126,8 +126,7 @@ class _Front(Struct, frozen=True):
     def _dialect(self, request: Request) -> Refuse:
         """How errors are told at a path, whatever its method."""
         path = strip_base_path(request.path, self.settings.base_path).rstrip("/") or "/"
-        found = (route.refuse for route in self.table if route.match(path) is not None)
-        return next(found, problem_response)
+        return next((route.refuse for route, _ in self.table.at(path)), problem_response)
 
     def _answer(self, request: Request, started_at: float, facts: dict[str, object]) -> Response:
         if request.platform.name in ("timer", "queue"):
@@ -183,9 +182,7 @@ class _Front(Struct, frozen=True):
     ) -> tuple[Route | None, dict[str, str]]:
         """The route of a request, or None and the path's methods when a browser asks for them."""
         path = path.rstrip("/") or "/"
-        matches = [
-            (route, params) for route in self.table if (params := route.match(path)) is not None
-        ]
+        matches = self.table.at(path)
         if not matches:
             raise NotFound(f"there is no route {_shown(path)}")
         methods = ", ".join(sorted({route.method for route, _ in matches} | {"OPTIONS"}))
@@ -207,11 +204,11 @@ def _check_size(request: Request) -> None:
     A body counts as it is once base64 is undone. One in a file is measured by its route.
     Raises UriTooLong, HeadersTooLarge, BodyTooLarge, and the entrance's own errors.
     """
-    query_bytes = sum(_bytes(name) + _bytes(value) + 2 for name, value in request.query)
-    if _bytes(request.path) + query_bytes > MAX_ADDRESS_BYTES:
+    parts = [request.path, *(f"{name}={value}&" for name, value in request.query)]
+    if _bytes("".join(parts)) > MAX_ADDRESS_BYTES:
         raise UriTooLong(f"path and query are longer than {MAX_ADDRESS_BYTES} bytes")
-    sizes = [_bytes(name) + _bytes(value) for name, value in request.headers]
-    if len(sizes) > MAX_HEADER_FIELDS or sum(sizes) > MAX_HEADER_BYTES:
+    fields = [name + value for name, value in request.headers]
+    if len(fields) > MAX_HEADER_FIELDS or _bytes("".join(fields)) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(
             f"more than {MAX_HEADER_FIELDS} header fields or {MAX_HEADER_BYTES} bytes of them"
         )

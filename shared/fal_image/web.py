@@ -27,25 +27,30 @@ Body = bytes | Iterator[bytes]
 class Headers:
     """HTTP headers as they came: names match in any case, repeated ones are kept in order."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_pairs", "_values")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        self._pairs = tuple((name.lower(), value) for name, value in pairs)
+        self._pairs = tuple([(name.lower(), value) for name, value in pairs])
+        self._values: dict[str, list[str]] = {}
+        for name, value in self._pairs:
+            self._values.setdefault(name, []).append(value)
 
     def get(self, name: str) -> str | None:
         """The header's values joined by ", " (RFC 9110, field order), None when it is absent."""
-        values = self.get_all(name)
+        values = self._values.get(name.lower())
         return ", ".join(values) if values else None
 
     def get_all(self, name: str) -> list[str]:
-        wanted = name.lower()
-        return [value for key, value in self._pairs if key == wanted]
+        return [*self._values.get(name.lower(), ())]
+
+    def items(self) -> tuple[tuple[str, str], ...]:
+        return self._pairs
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._pairs)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.get_all(name))
+        return isinstance(name, str) and name.lower() in self._values
 
     def __repr__(self) -> str:
         return f"Headers({[name for name, _ in self._pairs]})"  # values may be secrets

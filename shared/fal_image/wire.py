@@ -4,13 +4,12 @@ Holds the rules that must not depend on the caller's care: which hosts may be re
 fal key may go, size and time limits, no redirects with a key, no private addresses, and whether a
 failed request can have reached the other side. Refuses to know what the bytes mean.
 
-Built on requests; the rules that live at the socket are in `connections`.
+Built on urllib3's pools; the rules that live at the socket are in `connections`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +18,23 @@ from types import MappingProxyType
 from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-import requests
-import requests.utils
 import urllib3
 import urllib3.exceptions
 from msgspec import Struct
 
 from . import __version__
-from .connections import PublicTls, Tls, cause, drain, limit_reads, new_session, sending
+from .connections import (
+    FileBody,
+    Incoming,
+    Pools,
+    PublicTls,
+    Tls,
+    cause,
+    drain,
+    limit_reads,
+    proxy_for,
+    sending,
+)
 from .settings import FAL_HOSTS
 from .web import Headers
 
@@ -37,6 +45,7 @@ MEDIA_HOSTS = ("*.fal.media", "fal.media")
 USER_AGENT = f"fal-image/{__version__} (python)"
 
 _CHUNK_BYTES = 64 * 1024
+_URL = re.compile(r"https://([a-z0-9.-]+)(/[!-\[\]-~]*)?")
 
 Clock = Callable[[], float]
 
@@ -100,8 +109,8 @@ class Wire:
         self._detours = dict(detours)
         self._clock = clock
         here = [*self._detours.values(), *([emulator_url] if emulator_url else [])]
-        self._session = new_session(PublicTls, here, clock)
-        self._named_session = new_session(Tls, self._detours.values(), clock)
+        self._pools = Pools(PublicTls, here, clock)
+        self._named_pools = Pools(Tls, self._detours.values(), clock)
 
     def call(
         self,
@@ -120,7 +129,7 @@ class Wire:
         ends_at = self._clock() + timeout_s
         with self._opened(method, url, key, headers, body, timeout_s) as answer:
             content = b"".join(self._chunks(answer, ends_at, MAX_ANSWER_BYTES))
-            return Answer(answer.status_code, _headers_of(answer), content)
+            return Answer(answer.status, _headers_of(answer), content)
 
     def read(self, url: str, *, timeout_s: float, max_bytes: int) -> Answer:
         """GET what fal publishes, without the key; its whole answer, whatever its status.
@@ -132,7 +141,7 @@ class Wire:
         headers = {"accept": "application/json"}
         with self._request("GET", url, headers, None, timeout_s) as answer:
             content = b"".join(self._chunks(answer, ends_at, max_bytes))
-            return Answer(answer.status_code, _headers_of(answer), content)
+            return Answer(answer.status, _headers_of(answer), content)
 
     @contextmanager
     def stream(
@@ -156,7 +165,7 @@ class Wire:
         waits_s = min(timeout_s, silence_s)
         with self._opened(method, url, key, accepting, body, waits_s) as answer:
             chunks = self._chunks(answer, ends_at, None, silence_s=silence_s)
-            yield Reply(answer.status_code, _headers_of(answer), chunks)
+            yield Reply(answer.status, _headers_of(answer), chunks)
             drain(answer)
 
     @contextmanager
@@ -184,11 +193,11 @@ class Wire:
         if parse_target(url).hostname != host:
             raise ValueError("the address is not on the host it was asked of")
         ends_at = self._clock() + timeout_s
-        session, content = self._named_session, _content(body)
+        pools, content = self._named_pools, _content(body)
         waits_s = min(timeout_s, silence_s)
-        with self._request(method, url, headers, content, waits_s, session) as answer:
+        with self._request(method, url, headers, content, waits_s, pools) as answer:
             chunks = self._chunks(answer, ends_at, max_bytes, silence_s=silence_s)
-            yield Reply(answer.status_code, _headers_of(answer), chunks)
+            yield Reply(answer.status, _headers_of(answer), chunks)
             drain(answer)
 
     def tell(
@@ -210,7 +219,7 @@ class Wire:
             raise ValueError("the host is not one that may be told")
         with self._request("POST", url, headers, body, timeout_s) as answer:
             drain(answer)
-            return answer.status_code
+            return answer.status
 
     def hand_over(self, url: str, file: BinaryIO, *, content_type: str, timeout_s: float) -> int:
         """PUT a file where fal asked for it, without any credential; the status of the answer.
@@ -224,7 +233,7 @@ class Wire:
             raise ValueError("input pictures go to fal's media hosts only")
         headers = {"content-type": content_type}
         with self._request("PUT", url, headers, _content(file), timeout_s) as answer:
-            return answer.status_code
+            return answer.status
 
     def fetch(self, url: str, into: BinaryIO, *, max_bytes: int, ends_at: float) -> Fetched:
         """Copy a finished picture into `into`, without any credential.
@@ -236,8 +245,8 @@ class Wire:
             target = self.check_media_url(url)
             try:
                 with self._request("GET", target, {}, None, ends_at - self._clock()) as answer:
-                    if answer.is_redirect:
-                        url = _redirected(url, answer.headers["location"])
+                    if location := answer.get_redirect_location():
+                        url = _redirected(url, location)
                         continue
                     return self._copy(answer, into, max_bytes, ends_at)
             except WireError as error:
@@ -254,14 +263,12 @@ class Wire:
             raise FetchError(f"the host {target.hostname} is not in FAL_IMAGE_FETCH_HOSTS")
         return url
 
-    def _copy(
-        self, answer: requests.Response, into: BinaryIO, max_bytes: int, ends_at: float
-    ) -> Fetched:
-        status = answer.status_code
+    def _copy(self, answer: Incoming, into: BinaryIO, max_bytes: int, ends_at: float) -> Fetched:
+        status = answer.status
         if status != 200:
             passing = status >= 500 or status in {408, 429}
             raise FetchError(f"HTTP {status}", status=status, may_pass=passing)
-        declared = answer.headers.get("content-length", "")
+        declared = answer.headers.get("content-length") or ""
         if declared.isdigit() and int(declared) > max_bytes:
             raise FetchError(f"{declared} bytes are more than the {max_bytes} allowed", status=200)
         digest, size = hashlib.sha256(), 0
@@ -282,7 +289,7 @@ class Wire:
         headers: Mapping[str, str] | None,
         body: bytes | None,
         timeout_s: float,
-    ) -> Iterator[requests.Response]:
+    ) -> Iterator[Incoming]:
         _check_fals_own(url)
         keyed = {"accept": "application/json", **(headers or {}), "authorization": f"Key {key}"}
         with self._request(method, url, keyed, body, timeout_s) as answer:
@@ -294,48 +301,47 @@ class Wire:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | _FileBody | None,
+        body: bytes | FileBody | None,
         timeout_s: float,
-        session: requests.Session | None = None,
-    ) -> Iterator[requests.Response]:
+        pools: Pools | None = None,
+    ) -> Iterator[Incoming]:
         if timeout_s <= 0:
             raise WireError("no time left", sent=False)
-        actual, proxies = self._route(url)
-        sending.started = False
+        actual, proxy = self._route(url)
+        sent = {"user-agent": USER_AGENT, "accept-encoding": "identity", **headers}
+        if isinstance(body, FileBody):
+            sent["content-length"] = str(len(body))
         try:
-            answer = (session or self._session).request(
+            answer = (pools or self._pools).send(
                 method,
                 actual,
-                headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **headers},
-                data=body,
-                timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s),
-                stream=True,
-                allow_redirects=False,
-                proxies=proxies,
+                headers=sent,
+                body=body,
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+                proxy=proxy,
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise WireError(cause(error), sent=sending.started) from error
         try:
             yield answer
         finally:
             answer.close()
 
-    def _route(self, url: str) -> tuple[str, dict[str, str]]:
-        """Where a request really goes: the emulator if there is one, else by the proxy settings."""
+    def _route(self, url: str) -> tuple[str, str | None]:
+        """Where a request really goes, the emulator if there is one; and by which proxy."""
         if self._emulator_url and url.startswith(f"{self._emulator_url}/"):
-            return url, {}
+            return url, None
         host = urlsplit(url).hostname or ""
         fals_own = host in FAL_HOSTS or any(host_matches(host, media) for media in MEDIA_HOSTS)
         if self._emulator_url and fals_own:
-            return f"{self._emulator_url}/{url.removeprefix('https://')}", {}
+            return f"{self._emulator_url}/{url.removeprefix('https://')}", None
         if host in self._detours:
-            return f"{self._detours[host]}/{url.removeprefix('https://')}", {}
-        proxies = requests.utils.get_environ_proxies(url)
-        return url, {scheme: str(proxy) for scheme, proxy in proxies.items()}
+            return f"{self._detours[host]}/{url.removeprefix('https://')}", None
+        return url, proxy_for(url)
 
     def _chunks(
         self,
-        answer: requests.Response,
+        answer: Incoming,
         ends_at: float,
         max_bytes: int | None,
         *,
@@ -348,7 +354,7 @@ class Wire:
                 if left_s <= 0:
                     raise WireError("the time ran out inside the answer", sent=True)
                 limit_reads(answer, min(left_s, silence_s or left_s))
-                chunk = answer.raw.read1(_CHUNK_BYTES, decode_content=True)
+                chunk = answer.read1(_CHUNK_BYTES, decode_content=True)
                 if not chunk:
                     return
                 size += len(chunk)
@@ -364,14 +370,19 @@ def parse_target(url: str) -> SplitResult:
 
     Raises ValueError; never guesses what an odd spelling could mean.
     """
-    if not re.fullmatch(r"https://[a-z0-9.-]+(/[!-\[\]-~]*)?", url) or "#" in url:
-        raise ValueError("it must be https:// and a plain host name in lower case")
-    target = urlsplit(url)
-    labels = (target.hostname or "").split(".")
+    host = _plain_host(url)
+    labels = host.split(".")
     are_labels = all(1 <= len(label) <= 63 for label in labels)  # longer ones cannot be looked up
     if len(labels) < 2 or not are_labels or labels[-1].isdigit():
         raise ValueError("it must name a public host")
-    return target
+    return urlsplit(url)
+
+
+def _plain_host(url: str) -> str:
+    found = _URL.fullmatch(url)
+    if found is None or "#" in url:
+        raise ValueError("it must be https:// and a plain host name in lower case")
+    return found[1]
 
 
 def _redirected(url: str, location: str) -> str:
@@ -390,32 +401,14 @@ def host_matches(host: str, pattern: str) -> bool:
 
 
 def _check_fals_own(url: str) -> None:
-    if parse_target(url).hostname not in FAL_HOSTS:
+    if _plain_host(url) not in FAL_HOSTS:
         raise ValueError("calls for fal, and its key, go to fal's own hosts only")
 
 
-class _FileBody:
-    """A whole file as a body of known length, read as it is sent."""
-
-    def __init__(self, file: BinaryIO, length: int) -> None:
-        self._file = file
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        while chunk := self._file.read(_CHUNK_BYTES):
-            yield chunk
+def _content(body: bytes | BinaryIO) -> bytes | FileBody | None:
+    return (body if isinstance(body, bytes) else FileBody(body)) or None
 
 
-def _content(body: bytes | BinaryIO) -> bytes | _FileBody:
-    if isinstance(body, bytes):
-        return body
-    length = body.seek(0, io.SEEK_END)
-    return _FileBody(body, length) if length else b""
-
-
-def _headers_of(answer: requests.Response) -> Headers:
-    return Headers(answer.raw.headers.items())
+def _headers_of(answer: Incoming) -> Headers:
+    headers = answer.headers
+    return headers if isinstance(headers, Headers) else Headers(headers.items())

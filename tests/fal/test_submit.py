@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from fal_image.errors import AppError, FalAuthFailed, FalFailed, FalRejected, SubmitUnknown
-from fal_image.fal.client import SUBMIT_TRIES, Fal
+from fal_image.fal.client import SUBMIT_TRIES, Fal, request_url, status_url
 from fal_image.wire import Wire
 from support.clocks import Time
 from support.peer import RESET, Peer, answer
@@ -136,23 +136,69 @@ def test_without_a_key_nothing_is_sent():
     assert peer.requests == []
 
 
+WEBHOOK = "https://pictures.example.com/webhooks/fal/j/t?a=b&c=d e"
+SUBMITS = [
+    pytest.param(MODEL, {"prompt": "cat"}, None, {}, id="plain"),
+    pytest.param(
+        MODEL, {"prompt": '猫 "é" \u2028', "n": [1, 2.5, None, True]}, None, {}, id="text"
+    ),
+    pytest.param(MODEL, {"prompt": "cat"}, WEBHOOK, {}, id="webhook"),
+    pytest.param(MODEL, {}, None, {"x-fal-queue-priority": "low"}, id="wishes for the queue"),
+    pytest.param("workflows/acme/cats/deep/er", {"a": {"b": {}}}, None, {}, id="namespace"),
+]
+
+
+@pytest.mark.parametrize(("model", "arguments", "webhook_url", "wishes"), SUBMITS)
+def test_a_submit_is_what_fal_client_would_send(
+    model: str, arguments: dict[str, object], webhook_url: str | None, wishes: dict[str, str]
+):
+    theirs, client = official_client()
+    client.submit(model, arguments, webhook_url=webhook_url, headers=wishes)
+    time = Time()
+    with Peer([TAKEN]) as peer:
+        fal(peer.url, time).submit(
+            model, arguments, ends_at=time() + 5, webhook_url=webhook_url, headers=wishes
+        )
+    line, ours, body = parts_of(peer.requests[0])
+    assert line == f"POST /{str(theirs[0].url).removeprefix('https://')} HTTP/1.1"
+    assert body == theirs[0].content
+    for name in ("content-type", "content-length", *wishes):
+        assert ours[name] == theirs[0].headers[name]
+
+
+@pytest.mark.parametrize("model", [MODEL, "fal-ai/flux", "workflows/acme/cats/deep/er"])
+def test_a_request_lies_where_fal_client_looks_for_it(model: str):
+    _, client = official_client()
+    handle = client.get_handle(model, "r-1")
+    assert request_url(model, "r-1") == handle.response_url
+    assert status_url(model, "r-1") == handle.status_url
+
+
 def test_the_seam_in_fal_client_is_where_we_expect_it():
-    """Our transport replaces `_client`; a release that moves it must not pass unseen."""
-    asked = []
+    """A cancel goes through fal-client; a release that moves its client must not pass unseen."""
+    asked, client = official_client()
+    client.cancel(MODEL, "r-1")
+    assert [(request.method, str(request.url)) for request in asked] == [
+        ("PUT", "https://queue.fal.run/fal-ai/flux/requests/r-1/cancel")
+    ]
+
+
+def official_client() -> tuple[list[httpx.Request], fal_client.SyncClient]:
+    """A fal-client that reaches nobody, and what it has asked."""
+    asked: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url))
+        asked.append(request)
         urls = {"response_url": "", "status_url": "", "cancel_url": ""}
         return httpx.Response(200, json={"request_id": "r-1", **urls})
 
     client = fal_client.SyncClient(key="id:secret")
     client.__dict__["_client"] = httpx.Client(transport=httpx.MockTransport(handle))
-    assert client.submit(MODEL, {}).request_id == "r-1"
-    client.cancel(MODEL, "r-1")
-    assert asked == [
-        f"https://queue.fal.run/{MODEL}",
-        "https://queue.fal.run/fal-ai/flux/requests/r-1/cancel",
-    ]
-    assert client.get_handle(MODEL, "r-1").response_url == (
-        "https://queue.fal.run/fal-ai/flux/requests/r-1"
-    )
+    return asked, client
+
+
+def parts_of(request: bytes) -> tuple[str, dict[str, str], bytes]:
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, *fields = head.decode("latin-1").split("\r\n")
+    pairs = (field.partition(": ") for field in fields)
+    return line, {name.lower(): value for name, _, value in pairs}, body

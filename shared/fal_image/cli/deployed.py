@@ -17,10 +17,11 @@ import requests
 import requests.utils
 from msgspec import Struct
 
-from ..connections import Tls, new_session
+from ..connections import Tls
 from ..endpoint import URL, Answer, Endpoint, EndpointFailed
 from ..errors import AppError, DatabaseRequired
 from ..images import NotAPicture, inspect
+from ..sessions import new_session
 from ..wire import CONNECT_TIMEOUT_S, USER_AGENT
 from .output import EXIT_FAILED, EXIT_PAID, Say, Stopped, goes_on, interrupted, raised, usage
 

@@ -14,7 +14,8 @@ import requests
 import requests.utils
 import urllib3.exceptions
 
-from ..connections import Tls, limit_reads, new_session
+from ..connections import Tls, limit_reads
+from ..sessions import new_session
 from ..web import Headers
 from ..wire import CONNECT_TIMEOUT_S, USER_AGENT, Answer
 from .case import Case
@@ -61,7 +62,7 @@ def visit(
                 },
             ) as answer,
         ):
-            limit_reads(answer, case.patience_s)
+            limit_reads(answer.raw, case.patience_s)
             content = answer.raw.read(MAX_BYTES, decode_content=True)
             return Answer(answer.status_code, Headers(answer.raw.headers.items()), content)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:

@@ -1,21 +1,20 @@
 """fal's queue: submit once, wait, read the result, cancel.
 
-One intent, one bill: a submit is sent again only when fal cannot have taken it. fal-client builds
-the requests and the URLs; its own retry loop never runs, because the transport under it reads the
-whole answer and raises errors of ours that the loop does not know. Refuses to know storage,
-callers and what is done with the pictures.
+One intent, one bill: a submit is sent again only when fal cannot have taken it. Every request goes
+straight over the wire, as fal-client would send it. Refuses to know storage, callers and what is
+done with the pictures.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from urllib.parse import urlencode
 
-import fal_client
-import httpx
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -30,7 +29,10 @@ POLL_FIRST_S, POLL_LAST_S, POLL_GROWTH = 0.25, 2.0, 1.5
 SUBMIT_TRIES = 5
 CALL_TIMEOUT_S = 30.0
 NOT_FOUND = "NOT_FOUND"
+QUEUE_URL = "https://queue.fal.run"
+NAMESPACES = ("workflows", "comfy")  # in front of the owner (fal-client source, application ids)
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # fal's are UUIDs
 
 Sleep = Callable[[float], None]
@@ -75,35 +77,6 @@ class _NotTaken(Exception):
         self.error = error
         self.reason = reason
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True)
-class _Transport(httpx.BaseTransport):
-    """Carries fal-client's requests over the wire; `judge` turns answers into errors of ours."""
-
-    wire: Wire
-    key: str
-    judge: Callable[[Answer], httpx.Response]
-    lost: Callable[[WireError], Exception]
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        headers = {
-            name: value
-            for name, value in request.headers.items()
-            if name == "content-type" or name.startswith(("x-fal-", "x-app-fal-"))
-        }
-        try:
-            answer = self.wire.call(
-                request.method,
-                str(request.url),
-                key=self.key,
-                timeout_s=request.extensions["timeout"]["read"],
-                headers=headers,
-                body=request.read(),
-            )
-        except WireError as error:
-            raise self.lost(error) from error
-        return self.judge(answer)
 
 
 @dataclass(frozen=True)
@@ -167,7 +140,7 @@ class Fal:
         """What fal says of a job now, None if it says nothing. A job it does not know any more is
         in state NOT_FOUND. Raises FalAuthFailed. Changes nothing; safe to repeat.
         """
-        url = f"{_handle(model, request_id).status_url}?logs=1"
+        url = f"{status_url(model, request_id)}?logs=1"
         timeout_s = min(CALL_TIMEOUT_S, ends_at - self.clock())
         try:
             answer = self.wire.call("GET", url, key=self._required_key(), timeout_s=timeout_s)
@@ -186,7 +159,7 @@ class Fal:
         Raises FalRejected, FalFailed, FalAuthFailed if the job failed; OutOfTime if fal does not
         answer in time.
         """
-        url = _handle(model, request_id).response_url
+        url = request_url(model, request_id)
         for answer in self._answers(url, ends_at):
             found = read_result(answer, model, request_id)
             if found is not None:
@@ -195,18 +168,16 @@ class Fal:
 
     def cancel(self, model: str, request_id: str, *, ends_at: float) -> bool:
         """Ask fal to drop a job. True if fal had already completed it; else its fate is open."""
-
-        answers: list[bytes] = []
-
-        def judge(answer: Answer) -> httpx.Response:
-            answers.append(answer.body)
-            return httpx.Response(200, request=httpx.Request("PUT", "https://queue.fal.run"))
+        from . import official  # takes as long as a whole cold start
 
         try:
-            self._client(judge, lambda error: error, ends_at).cancel(model, request_id)
+            said = official.cancel(
+                self.wire, self._required_key(), model, request_id, ends_at - self.clock()
+            )
         except WireError as error:
             logger.warning("cancel of %s got no answer: %s", request_id, error.reason)
-        return any(b"ALREADY_COMPLETED" in answer for answer in answers)
+            return False
+        return b"ALREADY_COMPLETED" in said
 
     def _submit_once(
         self,
@@ -216,18 +187,22 @@ class Fal:
         webhook_url: str | None,
         headers: Mapping[str, str],
     ) -> Taken:
-        taken: list[Taken] = []
-
-        def judge(answer: Answer) -> httpx.Response:
-            taken.append(_taken(answer, model))
-            return httpx.Response(200, json=_HANDLE, request=httpx.Request("POST", _HANDLE_URL))
-
-        client = self._client(judge, _lost_submit, ends_at)
-        client.submit(model, arguments, webhook_url=webhook_url, headers=dict(headers))
-        return taken[-1]
+        key, asked = self._required_key(), f"?{urlencode({'fal_webhook': webhook_url})}"
+        try:
+            answer = self.wire.call(
+                "POST",
+                f"{QUEUE_URL}/{model}{asked if webhook_url else ''}",
+                key=key,
+                timeout_s=ends_at - self.clock(),
+                headers={**headers, "content-type": "application/json"},
+                body=_JSON.encode(arguments).encode(),
+            )
+        except WireError as error:
+            raise _lost_submit(error) from error
+        return _taken(answer, model)
 
     def _statuses(self, model: str, request_id: str, ends_at: float) -> Iterator[Status]:
-        url = _handle(model, request_id).status_url
+        url = status_url(model, request_id)
         seen = 0
         try:
             for payload in self._streamed(f"{url}/stream?logs=1", ends_at):
@@ -284,39 +259,21 @@ class Fal:
             self.sleep(min(pause_s, max(0.0, ends_at - self.clock())))
             pause_s = min(pause_s * POLL_GROWTH, POLL_LAST_S)
 
-    def _client(
-        self,
-        judge: Callable[[Answer], httpx.Response],
-        lost: Callable[[WireError], Exception],
-        ends_at: float,
-    ) -> fal_client.SyncClient:
-        """A fal-client of one call: its HTTP client is ours, so its retry loop has nothing to do.
-
-        `_client` is a cached property of fal-client 1.0.3, which is why that release is pinned.
-        """
-        key, left_s = self._required_key(), max(0.0, ends_at - self.clock())
-        client = fal_client.SyncClient(key=key, default_timeout=left_s)
-        transport = _Transport(self.wire, key, judge, lost)
-        client.__dict__["_client"] = httpx.Client(transport=transport, trust_env=False)
-        return client
-
     def _required_key(self) -> str:
         if not self.key:
             raise FalAuthFailed("FAL_KEY is not set")
         return self.key
 
 
-# fal-client insists on a handle with URLs; ours are built from the model id instead.
-_HANDLE_URL = "https://queue.fal.run"
-_HANDLE = {"request_id": "", "response_url": "", "status_url": "", "cancel_url": ""}
+def request_url(model: str, request_id: str) -> str:
+    """Where a job's result is: below its app, however long the path of the model is."""
+    parts = model.split("/")
+    app = parts[: 3 if parts[0] in NAMESPACES else 2]
+    return f"{QUEUE_URL}/{'/'.join(app)}/requests/{request_id}"
 
-# We read statuses and results ourselves; a client that could would cost 20 ms of TLS set-up.
-_NO_CLIENT = httpx.Client(transport=httpx.BaseTransport(), trust_env=False)
 
-
-def _handle(model: str, request_id: str) -> fal_client.SyncRequestHandle:
-    """Where a request's status and result are."""
-    return fal_client.SyncRequestHandle.from_request_id(_NO_CLIENT, model, request_id)
+def status_url(model: str, request_id: str) -> str:
+    return f"{request_url(model, request_id)}/status"
 
 
 def read_result(answer: Answer, model: str, request_id: str) -> Result | None:

@@ -5,6 +5,7 @@ Refuses to know what the answer means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from ..wire import Answer, WireError
 from .asked import Asked
 
 JSON = {"content-type": "application/json"}
+_UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
 class Passing(Struct, frozen=True):
@@ -74,4 +76,4 @@ def refused_key(answer: Answer) -> AppError:
 
 def printable(value: str) -> str:
     """A header's value that can be sent, whatever the caller's was."""
-    return "".join(char for char in value if " " <= char <= "~")[:1024] or "*/*"
+    return _UNPRINTABLE.sub("", value)[:1024] or "*/*"

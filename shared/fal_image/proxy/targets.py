@@ -15,13 +15,13 @@ from urllib.parse import parse_qsl
 from msgspec import Struct, field
 
 from ..errors import MethodNotAllowed, TargetRefused
+from ..fal.client import NAMESPACES
 from ..inputs import field_error
 
 HEADER = "x-fal-target-url"
 QUEUE, RUN, REST = "queue.fal.run", "fal.run", "rest.fal.ai"
 
 MAX_URL_CHARS = 2048
-NAMESPACES = ("workflows", "comfy")  # in front of the owner (fal-client source, application ids)
 
 Kind = Literal["submit", "status", "follow", "result", "cancel", "run", "stream", "upload", "token"]
 

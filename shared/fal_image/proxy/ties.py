@@ -5,10 +5,11 @@ Refuses to know fal and what a job's state means.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ..database.base import Database, Document
 from ..errors import DatabaseUnavailable, Internal
@@ -18,6 +19,7 @@ from ..jobs.documents import input_sha256
 from ..ledger import database_answers, insisting
 
 JOIN_WITHIN = timedelta(minutes=10)
+MAX_KNOWN = 1000  # requests that somebody asks after again and again
 MAX_TWINS = 100  # equal orders that wait to be joined; older ones can no longer be
 
 
@@ -27,6 +29,24 @@ class Tie(Struct, frozen=True):
     model: str
 
 
+class _Known:
+    """The ties found last. A tie is written once and never changes, until its time is over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ties: dict[str, tuple[Tie, datetime | None]] = {}
+
+    def get(self, request_id: str, now: datetime) -> Tie | None:
+        tie, expires_at = self._ties.get(request_id, (None, None))
+        return None if expires_at is not None and expires_at <= now else tie
+
+    def add(self, request_id: str, tie: Tie, expires_at: datetime | None) -> None:
+        with self._lock:
+            if len(self._ties) >= MAX_KNOWN:
+                del self._ties[next(iter(self._ties))]
+            self._ties[request_id] = (tie, expires_at)
+
+
 class Ties(Struct, frozen=True):
     """`retention` is how long a request is found again by fal's id of it."""
 
@@ -34,6 +54,7 @@ class Ties(Struct, frozen=True):
     now: Callable[[], datetime]
     sleep: Callable[[float], None]
     retention: timedelta
+    known: _Known = field(default_factory=_Known)
 
     def keep(self, job: Job) -> None:
         """Let fal's request id lead to its job; repeating it changes nothing.
@@ -52,12 +73,18 @@ class Ties(Struct, frozen=True):
             ) from error
 
     def find(self, request_id: str) -> Tie | None:
-        """The job of fal's request. Raises DatabaseUnavailable."""
+        """The job of fal's request; the database is asked until it is found once. Raises
+        DatabaseUnavailable."""
+        tie = self.known.get(request_id, self.now())
+        if tie is not None:
+            return tie
         found = self._get(f"fal:{request_id}")
         if found is None:
             return None
         body = found.body
-        return Tie(str(body["jobId"]), str(body["caller"]), str(body["model"]))
+        tie = Tie(str(body["jobId"]), str(body["caller"]), str(body["model"]))
+        self.known.add(request_id, tie, found.expires_at)
+        return tie
 
     def let_join(self, job_id: str, order: Order, caller: str) -> None:
         """Let equal orders of the same caller find the job for a while. Raises

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 from msgspec import Struct
@@ -60,7 +62,12 @@ class Route(Struct, frozen=True):
 
     def match(self, path: str) -> dict[str, str] | None:
         """The path's parameters, None if it is another route's. `{name*}` takes the rest."""
-        wanted, given = self.pattern.split("/"), path.split("/")
+        start, wanted = _read(self.pattern)
+        if not path.startswith(start):
+            return None
+        if start == self.pattern:
+            return {} if path == start else None
+        given = path.split("/")
         params: dict[str, str] = {}
         for place, part in enumerate(wanted):
             if part.endswith("*}"):
@@ -73,6 +80,26 @@ class Route(Struct, frozen=True):
             elif part != given[place]:
                 return None
         return params if len(wanted) == len(given) else None
+
+
+class Table:
+    """Routes by the first part of their patterns, which is never a parameter."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_start: dict[str, list[Route]] = defaultdict(list)
+        for route in routes:
+            self._by_start[route.pattern.split("/")[1]].append(route)
+
+    def at(self, path: str) -> list[tuple[Route, dict[str, str]]]:
+        """The routes of a path, whatever their method, in their order; with its parameters."""
+        routes = self._by_start.get(path.split("/", 2)[1], ())
+        return [(route, params) for route in routes if (params := route.match(path)) is not None]
+
+
+@cache
+def _read(pattern: str) -> tuple[str, tuple[str, ...]]:
+    """What every path of a pattern starts with, and the pattern's parts."""
+    return pattern.partition("{")[0], tuple(pattern.split("/"))
 
 
 @dataclass
