@@ -6,6 +6,7 @@ Refuses to know what is kept in them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from . import database, storage
@@ -38,7 +39,7 @@ def open_storage(
         problems += _local_problems(settings, environ)
 
     def opener() -> ObjectStorage:
-        return storage.open_storage(
+        opened = storage.open_storage(
             config,
             secrets=settings.secrets,
             public_url=settings.public_url,
@@ -47,6 +48,8 @@ def open_storage(
             credentials=variables.current,
             wire=wire,
         )
+        threading.Thread(target=opened.prepare, name="storage", daemon=True).start()
+        return opened
 
     return Door(lambda: seams.storage(opener())), config.prefix
 

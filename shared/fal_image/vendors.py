@@ -13,7 +13,7 @@ from collections.abc import Mapping
 COS_SDK = "cos-python-sdk-v5"
 TENCENTS = "tencentcloud-sdk-python-common tencentcloud-sdk-python-tcb"
 
-_REGION = re.compile(r"[a-z0-9-]{2,32}")
+REGION = re.compile(r"[a-z0-9-]{2,32}")
 _ENDPOINT = re.compile(r"https?://[^/?#@\s]+(/[^?#@\s]*)?")
 
 # The first label of its gateway's host name (CloudBase Node SDK, the pattern of ids).
@@ -33,7 +33,7 @@ def env_id(text: str, *, example: str) -> str:
 def region_in(query: str) -> str:
     """The region that an address names after its "?". Raises ValueError."""
     name, _, region = query.partition("=")
-    if name != "region" or not _REGION.fullmatch(region):
+    if name != "region" or not REGION.fullmatch(region):
         raise ValueError("after '?' stands the region and nothing else: ?region=ap-shanghai")
     return region
 
@@ -42,7 +42,7 @@ def aws_region(environ: Mapping[str, str], what: str) -> str:
     """Where `what` is. Lambda sets AWS_REGION by itself; it is never guessed, for a bucket or table
     is in one region only. Raises ValueError."""
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
-    if not _REGION.fullmatch(region):
+    if not REGION.fullmatch(region):
         raise ValueError(f"AWS_REGION: must be the {what}'s region, for example eu-central-1")
     return region
 
@@ -63,8 +63,12 @@ def aws_endpoint(environ: Mapping[str, str], service: str) -> str | None:
 
 def aws_lacks(environ: Mapping[str, str], setting: str, *, what: str, service: str) -> list[str]:
     """What the environment lacks for a bucket, table or queue of AWS, one sentence each."""
-    if service == "S3" and importlib.util.find_spec("boto3") is None:
-        return [f"{setting}: needs boto3: pip install boto3"]
+    has_keys = environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY")
+    if not has_keys and importlib.util.find_spec("botocore") is None:
+        return [
+            f"{setting}: needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or boto3, which finds "
+            "credentials elsewhere: pip install boto3"
+        ]
     try:
         aws_region(environ, what)
         aws_endpoint(environ, service)

@@ -1,32 +1,28 @@
-"""One signed call of AWS's JSON services: its signature, its address, whose keys, how often."""
+"""One signed call of AWS's JSON services: its address, whose keys, how often."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import botocore.auth
 import botocore.session
 import pytest
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fal_image.aws import ATTEMPTS, AwsError, AwsService, Keys, Protocol, signed_headers
+from fal_image.aws import ATTEMPTS, AwsError, AwsService, Protocol
 from fal_image.sqs import SqsQueue
 from support.front import Front
 from support.listening import listening
 
 PROTOCOL = Protocol("dynamodb", "DynamoDB_20120810", "1.0")
 OWN = {"AWS_ACCESS_KEY_ID": "AKIDOWN", "AWS_SECRET_ACCESS_KEY": "secret"}
-NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 
 
 @dataclass
@@ -36,6 +32,7 @@ class Service:
     url: str = ""
     answers: list[tuple[int, bytes]] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
+    tunnels: list[str] = field(default_factory=list)
 
     @contextmanager
     def serving(self) -> Iterator[Service]:
@@ -50,6 +47,10 @@ class Service:
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+
+            def do_CONNECT(self) -> None:
+                service.tunnels.append(self.path)
+                self.send_error(403)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing: the tests look at `asked`."""
@@ -82,36 +83,6 @@ def calling(
     return lambda: asked.call("GetItem", {"a": 1})
 
 
-@pytest.mark.parametrize("token", [None, "the/session+token=="])
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://dynamodb.eu-central-1.amazonaws.com/",
-        "http://127.0.0.1:4566/",
-        "https://aws.example.com/under/a-path/",
-    ],
-)
-@given(content=st.binary(max_size=60), target=st.sampled_from(["DynamoDB_20120810.PutItem", "a.B"]))
-def test_the_signature_is_botocores(url: str, token: str | None, content: bytes, target: str):
-    headers = {"content-type": "application/x-amz-json-1.0", "x-amz-target": target}
-    keys, place = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG", token), ("dynamodb", "eu-central-1")
-    ours = signed_headers(url, headers, content, keys, service=place[0], region=place[1], now=NOON)
-    request = AWSRequest(
-        "POST", url, data=content, headers={**headers, "x-amz-date": ours["x-amz-date"]}
-    )
-    request.context["timestamp"] = ours["x-amz-date"]
-    if token:
-        request.headers["x-amz-security-token"] = token
-    judge = botocore.auth.SigV4Auth(Credentials(keys.access_key, keys.secret_key, token), *place)
-    text = judge.string_to_sign(request, judge.canonical_request(request))
-    assert ours["authorization"].endswith(f"Signature={judge.signature(text, request)}")
-    assert f"Credential={judge.scope(request)}," in ours["authorization"]
-    assert (
-        f"SignedHeaders={judge.signed_headers(judge.headers_to_sign(request))},"
-        in (ours["authorization"])
-    )
-
-
 def test_the_keys_of_the_environment_are_read_at_each_call(service: Service):
     environ = {**OWN, "AWS_SESSION_TOKEN": "first"}
     call = calling(service, environ)
@@ -136,6 +107,22 @@ def test_without_keys_in_the_environment_those_of_the_profile_are_used(
     calling(service, {})()
     (asked,) = service.asked
     assert "Credential=AKIDFILE/" in asked["authorization"]
+
+
+def test_without_keys_and_without_botocore_it_is_told_what_to_install():
+    program = """
+import sys
+sys.modules["botocore"] = None  # as if it were not installed
+from fal_image.aws import AwsError, Credentials
+try:
+    Credentials({}).current()
+except AwsError as error:
+    print(error, error.may_pass)
+"""
+    environ = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.check_output([sys.executable, "-c", program], env=environ, encoding="utf-8")
+    assert "no AWS credentials in the environment" in said
+    assert "pip install boto3 False" in said
 
 
 def test_what_keeps_botocore_from_credentials_is_an_error_of_ours(
@@ -199,13 +186,17 @@ def test_a_queue_is_called_in_the_region_of_its_address(
 )
 @pytest.mark.parametrize("name", ["dynamodb", "sqs", "ssm"])
 def test_a_service_is_called_where_botocore_calls_it(
-    name: str, region: str, switch: str | None, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    region: str,
+    switch: str | None,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     if switch:
         monkeypatch.setenv(switch, "true")
     client = botocore.session.get_session().create_client(name, region_name=region)
-    proxy = "http://127.0.0.1:9"  # closed: whom it was asked for is in the error's cause
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("HTTPS_PROXY", service.url)  # which is told whom to connect to, and does not
+    monkeypatch.delenv("NO_PROXY", raising=False)
     asked = AwsService(
         Protocol(name, "", "1.0"),
         region=region,
@@ -214,11 +205,16 @@ def test_a_service_is_called_where_botocore_calls_it(
         sleep=lambda seconds: None,
         environ={**OWN, switch or "": "true"},
     )
-    with pytest.raises(AwsError) as caught:
+    with pytest.raises(AwsError):
         asked.call("GetItem", {})
-    request = getattr(caught.value.__cause__, "request", None)
-    assert request is not None
-    assert request.url == f"{client.meta.endpoint_url}/"
+    assert {f"https://{host}" for host in service.tunnels} == {f"{client.meta.endpoint_url}:443"}
+
+
+def test_a_key_that_no_header_can_carry_is_not_tried_again_and_not_told(service: Service):
+    with pytest.raises(AwsError, match="InvalidHeader") as caught:
+        calling(service, {**OWN, "AWS_SESSION_TOKEN": "canary\ntoken"})()
+    assert not caught.value.may_pass
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

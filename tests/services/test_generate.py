@@ -81,6 +81,9 @@ class BrokenStorage:
     def link(self, key: str, ttl_s: int) -> Link:
         raise StorageError("cannot sign")
 
+    def file_id(self, key: str) -> str:
+        return f"x://{key}"
+
     def key(self, file_id: str) -> str:
         return file_id.removeprefix("x://")
 

@@ -240,7 +240,7 @@ def test_a_delete_without_the_right_is_told_from_other_refusals():
 def test_a_delete_that_nobody_answers_is_a_storage_error(monkeypatch: pytest.MonkeyPatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    with pytest.raises(StorageError, match="NoCredentials"):
+    with pytest.raises(StorageError, match="no AWS credentials"):
         a_store(endpoint="http://127.0.0.1:9").delete(KEY)
 
 
@@ -282,9 +282,9 @@ def test_without_credentials_nothing_is_signed_or_put(monkeypatch: pytest.Monkey
         monkeypatch.delenv(name)
     store = a_store()
 
-    with pytest.raises(StorageError, match="NoCredentials"):
+    with pytest.raises(StorageError, match="no AWS credentials"):
         store.link(KEY, 60)
-    with pytest.raises(StorageError, match="NoCredentials"):
+    with pytest.raises(StorageError, match="no AWS credentials"):
         put(store, b"x")
 
 
@@ -310,3 +310,24 @@ def test_two_buckets_of_one_server_do_not_meet(moto: str):
         second.head(KEY)
     with pytest.raises(NotFound):
         second.key(first.file_id(KEY))
+
+
+@pytest.mark.parametrize(
+    ("start", "headers", "holds"),
+    [
+        (0, {}, True),
+        (0, {"x-amz-checksum-sha256": "QUJD-2"}, True),
+        (0, {"x-amz-checksum-sha256": base64.b64encode(bytes(32)).decode()}, False),
+        (3, {"x-amz-checksum-sha256": base64.b64encode(bytes(32)).decode()}, True),
+    ],
+)
+def test_bytes_that_are_not_those_of_the_checksum_are_a_storage_error(
+    start: int, headers: dict[str, str], holds: bool
+):
+    s3 = ScriptedS3([Answer(headers=headers, body=b"bytes")])
+    with s3.serving() as url:
+        if holds:
+            assert read(a_store(endpoint=url), start=start) == b"bytes"
+        else:
+            with pytest.raises(StorageError, match="GetObject.*SHA-256"):
+                read(a_store(endpoint=url), start=start)

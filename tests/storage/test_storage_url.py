@@ -98,6 +98,7 @@ def test_a_storage_url_means(url: str, config: StorageConfig):
         ("s3://192.168.0.1", "3 to 63"),
         ("s3://pictures:443", "3 to 63"),
         ("s3://key:hunter2@pictures", "3 to 63"),
+        ("s3://pictures--euw1-az1--x-s3", "directory bucket"),
         ("s3://pictures//mine", "leading '/'"),
         ("s3://pictures/../mine", "'..'"),
         ("s3://pictures/mine/..", "'..'"),
@@ -207,6 +208,27 @@ assert said.startswith("FAL_IMAGE_STORAGE_URL: ") and "CLOUDBASE_APIKEY" in said
     assert run.returncode == 0
 
 
+def test_credentials_that_must_be_found_elsewhere_need_the_library_that_finds_them():
+    """Before fal is asked: a picture that is paid and cannot be put would be lost."""
+    program = """
+import sys
+from fal_image.storage import missing, parse
+
+config, there = parse("s3://pictures"), {"AWS_REGION": "eu-central-1"}
+keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+assert missing(config, there) == []
+sys.modules["botocore"] = None  # as if it were not installed
+assert missing(config, there | keys) == []
+(said,) = missing(config, there)
+assert said.startswith("FAL_IMAGE_STORAGE_URL: ") and "boto3" in said
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": ":".join(sys.path)}, check=False
+    )
+
+    assert run.returncode == 0
+
+
 def test_a_vendors_library_is_imported_for_its_storage_only(tmp_path: Path):
     program = """
 import sys
@@ -218,12 +240,12 @@ def opened(url):
         storage.parse(url), secrets=(), public_url=None, environ={"AWS_REGION": "eu-central-1"},
         now=lambda: datetime.now(timezone.utc),
     )
-    return [name for name in ("boto3", "qcloud_cos", "tencentcloud") if name in sys.modules]
+    return sorted({"boto3", "botocore", "qcloud_cos", "tencentcloud"} & set(sys.modules))
 
 assert opened(sys.argv[1]) == []
 assert opened("cloudbase://env-1") == []
+assert opened("s3://pictures") == []
 assert opened("cos://pictures-1250000000") == ["qcloud_cos"]
-assert opened("s3://pictures") == ["boto3", "qcloud_cos"]
 """
     run = subprocess.run(
         [sys.executable, "-c", program, tmp_path.as_uri()],

@@ -1,6 +1,6 @@
 """What AWS checks of a signature, version 4: of a link of S3 in its query (AWS S3 guide,
-"Authenticating requests: using query parameters"), of a call of another service in its header (IAM
-guide, "Create a signed AWS API request").
+"Authenticating requests: using query parameters"), of a call in its header (IAM guide, "Create a
+signed AWS API request").
 
 Written from the guides, not from the SDK that signs. Knows one secret; does not look at the region
 and at session tokens.
@@ -19,8 +19,9 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 CLOCK_SKEW_S = 300
 
 _AUTHORIZATION = re.compile(
-    rf"{ALGORITHM} Credential=[^/\s]+/(?P<scope>(?P<date>[0-9]{{8}})/[a-z0-9-]+/(?P<service>[a-z]+)"
-    r"/aws4_request), SignedHeaders=(?P<names>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
+    rf"{ALGORITHM} Credential=[^/\s]+/"
+    r"(?P<scope>(?P<date>[0-9]{8})/[a-z0-9-]+/(?P<service>[a-z0-9]+)/aws4_request), "
+    r"SignedHeaders=(?P<names>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
 )
 
 
@@ -62,13 +63,14 @@ def call_refusal(
     secret: str,
     now: datetime,
 ) -> str | None:
-    """A service's error code for a call whose header does not hold, None for one that does; S3,
-    which encodes paths once, is no such service."""
+    """A service's error code for a call whose header does not hold, None for one that does; of S3
+    those are the words of the others too."""
     said = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
     if not said:
         return "MissingAuthenticationTokenException"
     names, stamp = said["names"].split(";"), headers.get("x-amz-date", "")
-    must = {"host", "x-amz-date"} | ({"x-amz-security-token"} & set(headers))
+    payload = hashlib.sha256(body).hexdigest()
+    must = {"host", "x-amz-date"} | {name for name in headers if name.startswith("x-amz-")}
     if said["service"] != service or not must <= set(names) or names != sorted(names):
         return "IncompleteSignatureException"
     try:
@@ -78,11 +80,13 @@ def call_refusal(
     is_late = abs((now - asked_at).total_seconds()) > CLOCK_SKEW_S
     if is_late or not stamp.startswith(said["date"]):
         return "InvalidSignatureException"
+    if service == "s3" and headers.get("x-amz-content-sha256") != payload:
+        return "XAmzContentSHA256Mismatch"
     path, _, query = target.partition("?")
-    lines = [method, quote(path, "/-_.~")]
+    lines = [method, path if service == "s3" else quote(path, "/-_.~")]
     lines += [_canonical(dict(parse_qsl(query, keep_blank_values=True)))]
     lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in names]
-    lines += ["", said["names"], hashlib.sha256(body).hexdigest()]
+    lines += ["", said["names"], payload]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     wanted = _sign(f"{ALGORITHM}\n{stamp}\n{said['scope']}\n{digest}", secret, said["scope"])
     holds = hmac.compare_digest(wanted, said["signature"])

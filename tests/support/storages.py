@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -40,7 +41,7 @@ SECRETS = ("first-secret-of-at-least-32-characters",)
 PUBLIC_URL = "https://pictures.example.com"
 ENDPOINT_PATH = "/gateway/s3"
 
-# What boto3 finds when it looks for credentials, and nothing of the machine the tests run on.
+# The credentials that sign, and nothing of the machine the tests run on.
 AWS_ENVIRON = {
     "AWS_ACCESS_KEY_ID": "AKIACANARYCANARY",
     "AWS_SECRET_ACCESS_KEY": "canary-secret-access-key",
@@ -389,12 +390,14 @@ def _link_refusal(environ: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Answer:
-    """One scripted answer; `missing_bytes` are promised and not sent."""
+    """One scripted answer; `missing_bytes` are promised and not sent. Status 0 is none: the
+    connection ends."""
 
     status: int = 200
     code: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     missing_bytes: int = 0
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -403,14 +406,19 @@ class Asked:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    port: int  # of who asked
 
 
 @dataclass
 class ScriptedS3:
-    """An S3 that gives the answers of a script, one a request, for what moto does not do."""
+    """An S3 that gives the answers of a script, one a request, for what moto does not do.
+
+    With the certificate in `tls` it is also the proxy to any host of AWS, and then that host.
+    """
 
     answers: list[Answer]
     asked: list[Asked] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     @contextmanager
     def serving(self) -> Iterator[str]:
@@ -422,9 +430,13 @@ class ScriptedS3:
             def do_PUT(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                script.asked.append(Asked(self.command, self.path, headers, body))
+                port = self.client_address[1]
+                script.asked.append(Asked(self.command, self.path, headers, body, port))
                 answer = script.answers.pop(0)
-                content = _error(answer.code) if answer.code else b""
+                if not answer.status:
+                    self.close_connection = True
+                    return
+                content = _error(answer.code) if answer.code else answer.body
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
@@ -434,6 +446,17 @@ class ScriptedS3:
                 self.close_connection = bool(answer.missing_bytes)
 
             do_DELETE = do_GET = do_HEAD = do_PUT
+
+            def do_CONNECT(self) -> None:
+                assert script.tls
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                self.request = script.tls.wrap_socket(self.request, server_side=True)
+                self.setup()
+                self.close_connection = False
+
+            def finish(self) -> None:
+                super().finish()
+                self.request.close()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing: the tests look at `asked`."""

@@ -107,6 +107,8 @@ def _parse_s3(url: str) -> S3Config:
         raise ValueError(
             "the bucket after s3:// must be 3 to 63 of a-z, 0-9, '-' and '.', as S3 names buckets"
         )
+    if bucket.endswith("--x-s3"):  # whose sessions of minutes sign, and no link outlives them
+        raise ValueError("the bucket after s3:// must not be a directory bucket (--x-s3)")
     return S3Config(bucket, _prefix(prefix) if slash and prefix else DEFAULT_PREFIX)
 
 
@@ -187,7 +189,7 @@ def open_storage(
     """The storage behind a config; no call to it is made yet. Safe to share between threads.
 
     `secrets` and `public_url` sign and address links of a directory; S3 signs with the
-    credentials that boto3 finds. `credentials` gives the variables of the invocation that is
+    credentials of the process. `credentials` gives the variables of the invocation that is
     running, Tencent's short-lived keys among them; without it they are those of `environ`.
     CloudBase is called over `wire`, without it over one of its own. Raises ValueError for what
     `missing` reports, ImportError without the vendor's library.
@@ -231,4 +233,5 @@ def open_storage(
         region=aws_region(environ, "bucket"),
         endpoint_url=aws_endpoint(environ, "S3"),
         now=now,
+        environ=environ,
     )

@@ -68,6 +68,10 @@ class UploadLink(Struct, frozen=True):
 
 
 class ObjectStorage(Protocol):
+    def prepare(self) -> None:
+        """Do ahead what the first put would have to wait for, where there is such a thing: connect.
+        Changes nothing and raises nothing; the put finds out by itself what is wrong."""
+
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:

@@ -91,6 +91,9 @@ class CloudbaseStorage:
         self._gateway = Gateway(env_id, region=region, wire=wire, credentials=credentials, now=now)
         self._bucket: str | None = None  # learned from the first answer that names it
 
+    def prepare(self) -> None:
+        """See ObjectStorage: the token is looked for with the first call."""
+
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:

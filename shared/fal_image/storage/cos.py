@@ -83,6 +83,9 @@ class CosStorage:
         own = urlsplit(endpoint or "")
         self._domain = {"Scheme": own.scheme, "Domain": own.netloc} if endpoint else {}
 
+    def prepare(self) -> None:
+        """See ObjectStorage: Tencent's SDK connects with its first call."""
+
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:

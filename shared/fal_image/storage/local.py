@@ -64,6 +64,9 @@ class LocalStorage:
         self._public_url = public_url
         self._now = now
 
+    def prepare(self) -> None:
+        """See ObjectStorage: a disk needs nothing."""
+
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:

@@ -1,24 +1,23 @@
 """Pictures in an S3 bucket, or in a server that speaks S3.
 
 One PutObject per picture, read from the file as it is sent; links are SigV4 and signed here,
-without a call. Importing this module imports boto3. Refuses to know which credentials boto3 finds.
+without a call. Refuses to know how a call is signed, and whose credentials sign it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import io
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import boto3.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.response import StreamingBody
-
+from ..aws import AwsError, Reply
 from ..errors import NotFound
 from .base import (
     MAX_LINK_S,
@@ -32,11 +31,11 @@ from .base import (
     key_in,
     known_key,
 )
+from .s3_bucket import S3Bucket
 
-PUT_ATTEMPTS = 3
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 20
 _CACHE_CONTROL = "private, max-age=31536000, immutable"  # a key never gets other bytes
-_CHUNK_BYTES = 256 * 1024
+_CHECKSUM = "x-amz-checksum-sha256"
+_WITH_CHECKSUM = {"x-amz-checksum-mode": "ENABLED"}
 
 
 class S3Storage:
@@ -50,100 +49,88 @@ class S3Storage:
         region: str,
         endpoint_url: str | None,
         now: Callable[[], datetime],
+        sleep: Callable[[float], None] = time.sleep,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Under `endpoint_url`, which may carry a path, everything is path style."""
-        self._bucket = bucket
+        """Under `endpoint_url`, which may carry a path, everything is path style. Credentials and
+        which of AWS's hosts to call are read from `environ`, at each call."""
+        self._name = bucket
         self._prefix = prefix
         self._now = now
-        # A dot in the name does not fit the certificate of bucket.s3.region.amazonaws.com
-        # (AWS S3 guide, "Virtual hosting of general purpose buckets").
-        style = "path" if endpoint_url or "." in bucket else "virtual"
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            region_name=region,
-            endpoint_url=endpoint_url,
-            config=Config(
-                signature_version="s3v4",  # without it links are signed the old way, SigV2
-                s3={
-                    "addressing_style": style,
-                    "us_east_1_regional_endpoint": "regional",  # no host without a region there
-                    # The checksum header is signed and vouches for the body: no second SHA-256.
-                    "payload_signing_enabled": False,
-                },
-                retries={"mode": "standard", "total_max_attempts": 3},
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-            ),
+        self._bucket = S3Bucket(
+            bucket, region=region, endpoint_url=endpoint_url, sleep=sleep, environ=environ
         )
+
+    def prepare(self) -> None:
+        """Open a connection before the first call needs it, within seconds. Nothing is raised: the
+        call finds out by itself what is wrong."""
+        with suppress(AwsError):
+            self._bucket.prepare()
 
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:
         """See ObjectStorage. S3 itself refuses bytes that are not those of `sha256`.
 
-        When an answer was lost and boto3 asked again, the object is ours and `created` is False.
+        When an answer was lost and S3 was asked again, the object is ours and `created` is False.
         """
-        request = {
-            "Bucket": self._bucket,
-            "Key": check_key(key),
-            "ContentType": content_type,
-            "CacheControl": _CACHE_CONTROL,
-            "ChecksumSHA256": base64.b64encode(bytes.fromhex(sha256)).decode(),
-            "Metadata": {"sha256": sha256},
+        size = file.seek(0, io.SEEK_END)
+        headers = {
+            "content-type": content_type,
+            "cache-control": _CACHE_CONTROL,
+            _CHECKSUM: base64.b64encode(bytes.fromhex(sha256)).decode(),
+            "x-amz-meta-sha256": sha256,
         }
         if create_only:
-            request["IfNoneMatch"] = "*"
-        for attempt in range(1, PUT_ATTEMPTS + 1):
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            try:
-                self._client.put_object(Body=file, **request)
-                break
-            except ClientError as error:
-                if create_only and _status(error) == 412:
-                    return self._standing(key)
-                if attempt == PUT_ATTEMPTS or _code(error) != "ConditionalRequestConflict":
-                    raise self._failed("PutObject", key, error) from error
-            except BotoCoreError as error:
-                raise self._failed("PutObject", key, error) from error
+            headers["if-none-match"] = "*"
+        check_key(key)
+        try:
+            self._bucket.call("PUT", key, headers, file=file, sha256=sha256).close()
+        except AwsError as error:
+            if create_only and error.status == 412:
+                return self._standing(key)
+            raise self._failed("PutObject", key, error) from error
         return StoredObject(key, self.file_id(key), size, sha256, content_type, created=True)
 
     @contextmanager
     def open(self, key: str, start: int = 0) -> Iterator[Iterator[bytes]]:
-        body = self._get(key, start)
-        if body is None:
+        """See ObjectStorage. Who reads all of an object learns at its end whether the bytes are
+        those of S3's SHA-256."""
+        reply = self._get(key, start)
+        if reply is None:
             yield iter(())
             return
-        with closing(body):
-            yield self._chunks(body, key)
+        with closing(reply):
+            digest = None if start else _hex(reply.headers.get(_CHECKSUM) or "")
+            yield self._chunks(reply, key, digest)
 
     def head(self, key: str) -> StoredObject:
         try:
-            found = self._client.head_object(
-                Bucket=self._bucket, Key=known_key(key), ChecksumMode="ENABLED"
-            )
-        except (ClientError, BotoCoreError) as error:
+            with closing(self._bucket.call("HEAD", known_key(key), _WITH_CHECKSUM)) as reply:
+                found = reply.headers
+        except AwsError as error:
             raise self._unread("HeadObject", key, error) from error
-        sha256 = found["Metadata"].get("sha256") or _hex(found.get("ChecksumSHA256", ""))
+        sha256 = found.get("x-amz-meta-sha256") or _hex(found.get(_CHECKSUM) or "")
         if not sha256:
-            raise StorageError(f"s3://{self._bucket}/{key} tells no SHA-256: somebody else put it")
-        content_type = found.get("ContentType", "application/octet-stream")
-        return StoredObject(key, self.file_id(key), found["ContentLength"], sha256, content_type)
+            raise StorageError(f"{self.file_id(key)} tells no SHA-256: somebody else put it")
+        size = found.get("content-length") or ""
+        if not size.isdigit():
+            raise StorageError(f"{self.file_id(key)} tells no length")
+        content_type = found.get("content-type") or "application/octet-stream"
+        return StoredObject(key, self.file_id(key), int(size), sha256, content_type)
 
     def delete(self, key: str) -> None:
         """See ObjectStorage. In a bucket with versions the bytes stay behind a delete marker; what
         is missing is 404 to some servers that speak S3."""
         try:
-            self._client.delete_object(Bucket=self._bucket, Key=known_key(key))
-        except ClientError as error:
-            if _status(error) != 404 or _code(error) == "NoSuchBucket":
+            self._bucket.call("DELETE", known_key(key), {}).close()
+        except AwsError as error:
+            if error.status != 404 or error.code == "NoSuchBucket":
                 raise self._failed("DeleteObject", key, error) from error
-        except BotoCoreError as error:
-            raise self._failed("DeleteObject", key, error) from error
 
     def link(self, key: str, ttl_s: int) -> Link:
         """See ObjectStorage. The link dies earlier when the credentials that sign it do."""
-        return Link(*self._signed("get_object", key, {}, ttl_s))
+        return Link(*self._signed("GET", key, {}, ttl_s))
 
     def upload_link(self, key: str, *, content_type: str, bytes: int, ttl_s: int) -> UploadLink:
         """See ObjectStorage. S3 itself refuses another type or length (403) and a key that is
@@ -153,42 +140,35 @@ class S3Storage:
         itself, and a browser lets no page set it.
         """
         headers = {"content-type": content_type, "if-none-match": "*"}
-        signed = {"ContentType": content_type, "ContentLength": bytes, "IfNoneMatch": "*"}
-        url, expires_at = self._signed("put_object", key, signed, ttl_s)
+        signed = {**headers, "content-length": str(bytes)}
+        url, expires_at = self._signed("PUT", key, signed, ttl_s)
         return UploadLink(url, headers, expires_at)
 
     def file_id(self, key: str) -> str:
-        return f"s3://{self._bucket}/{key}"
+        return f"s3://{self._name}/{key}"
 
     def key(self, file_id: str) -> str:
-        return key_in(file_id, f"s3://{self._bucket}/", self._prefix)
+        return key_in(file_id, f"s3://{self._name}/", self._prefix)
 
     def _signed(
-        self, call: str, key: str, params: dict[str, Any], ttl_s: int
+        self, method: str, key: str, headers: Mapping[str, str], ttl_s: int
     ) -> tuple[str, datetime]:
         """The address of one call that needs no further credentials, and when it ends."""
         life_s = min(ttl_s, MAX_LINK_S)
         # The clock is read first: what is recorded may end before the link does, never after it.
         expires_at = self._now().replace(microsecond=0) + timedelta(seconds=life_s)
         try:
-            url = self._client.generate_presigned_url(
-                call,
-                Params={"Bucket": self._bucket, "Key": check_key(key), **params},
-                ExpiresIn=life_s,
-            )
-        except (ClientError, BotoCoreError) as error:
+            return self._bucket.link(method, check_key(key), headers, life_s), expires_at
+        except AwsError as error:
             raise self._failed("signing a link", key, error) from error
-        return url, expires_at
 
-    def _get(self, key: str, start: int) -> StreamingBody | None:
-        """The answer's body, None when the object ends before `start`."""
-        wanted = {"Range": f"bytes={start}-"} if start else {}
+    def _get(self, key: str, start: int) -> Reply | None:
+        """The answer, None when the object ends before `start`."""
+        wanted = {"range": f"bytes={start}-"} if start else _WITH_CHECKSUM
         try:
-            return self._client.get_object(Bucket=self._bucket, Key=known_key(key), **wanted)[
-                "Body"
-            ]
-        except (ClientError, BotoCoreError) as error:
-            if isinstance(error, ClientError) and _code(error) == "InvalidRange":
+            return self._bucket.call("GET", known_key(key), wanted)
+        except AwsError as error:
+            if error.code == "InvalidRange":
                 return None
             raise self._unread("GetObject", key, error) from error
 
@@ -197,40 +177,33 @@ class S3Storage:
         try:
             return self.head(key)
         except NotFound as error:
-            raise StorageError(f"s3://{self._bucket}/{key} was deleted during a put") from error
+            raise StorageError(f"{self.file_id(key)} was deleted during a put") from error
 
-    def _chunks(self, body: StreamingBody, key: str) -> Iterator[bytes]:
+    def _chunks(self, reply: Reply, key: str, sha256: str | None) -> Iterator[bytes]:
+        digest = hashlib.sha256()
         try:
-            yield from body.iter_chunks(_CHUNK_BYTES)
-        except BotoCoreError as error:
+            for chunk in reply.chunks():
+                if sha256:
+                    digest.update(chunk)
+                yield chunk
+        except AwsError as error:
             raise self._failed("GetObject", key, error) from error
+        if sha256 and digest.hexdigest() != sha256:
+            raise StorageError(f"GetObject of {self.file_id(key)}: not the bytes of its SHA-256")
 
-    def _unread(self, call: str, key: str, error: ClientError | BotoCoreError) -> Exception:
+    def _unread(self, call: str, key: str, error: AwsError) -> Exception:
         """NotFound when S3 says so; a 403 is no such word, however often it means it."""
-        if isinstance(error, ClientError):
-            if _status(error) == 404 and _code(error) != "NoSuchBucket":
-                return NotFound(NOT_HERE)
-            if _status(error) == 403:
-                failed = self._failed(call, key, error)
-                return StorageError(
-                    f"{failed}; it may be missing: S3 says 404 only to who has s3:ListBucket"
-                )
-        return self._failed(call, key, error)
+        if error.status == 404 and error.code != "NoSuchBucket":
+            return NotFound(NOT_HERE)
+        failed = self._failed(call, key, error)
+        if error.status == 403:
+            hint = "it may be missing: S3 says 404 only to who has s3:ListBucket"
+            return StorageError(f"{failed}; {hint}")
+        return failed
 
-    def _failed(self, call: str, key: str, error: ClientError | BotoCoreError) -> StorageError:
-        kind, said = StorageError, f"{type(error).__name__}: {error}"
-        if isinstance(error, ClientError):
-            kind = NotAllowed if _code(error) == "AccessDenied" else StorageError
-            said = f"HTTP {_status(error)} {_code(error)}: {error.response['Error'].get('Message')}"
-        return kind(f"{call} of s3://{self._bucket}/{key}: {said}")
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"].get("Code"))
+    def _failed(self, call: str, key: str, error: AwsError) -> StorageError:
+        kind = NotAllowed if error.code == "AccessDenied" else StorageError
+        return kind(f"{call} of {self.file_id(key)}: {error}")
 
 
 def _hex(checksum: str) -> str | None:
