@@ -1,7 +1,8 @@
 """Documents in one SQLite file of this machine, for many threads and several processes.
 
 Every acknowledged write is on the disk: neither a killed process nor a power cut loses it, as far
-as the disk tells the truth. The file must not lie on a network file system: SQLite's write-ahead
+as the disk tells the truth. Threads that write at the same time share a commit, and each returns
+after it. The file must not lie on a network file system: SQLite's write-ahead
 log needs memory that all its processes share (SQLite docs, "Write-Ahead Logging"). Refuses to know
 what the time is.
 """
@@ -14,12 +15,14 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ._together import Together, Write
 from .base import DatabaseError, Document, check_body, check_id, check_marks
 
 BUSY_S = 10.0  # how long a write waits for those of other processes
@@ -95,19 +98,30 @@ _PURGE_COUNTERS = """
 
 _making = threading.Lock()  # until a new file is closed again, no thread lets SQLite open it
 
+T = TypeVar("T")
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+class _OneFailed(Exception):
+    """One of several writes failed; none of them is written."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class SqliteDatabase:
     """See Database. The file and its directory are made with the first call, for this user only."""
 
     def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
-        """Threads of this process write one after the other over one connection; each read has
-        one to itself. They are closed when nobody holds the database any more."""
+        """Threads of this process write over one connection, in one transaction if they wait at
+        the same time; each read has a connection to itself. They are closed when nobody holds the
+        database any more."""
         self._path = path
         self._busy_s = busy_s
-        self._writes = threading.Lock()
+        self._together = Together()
         self._writer: sqlite3.Connection | None = None
         self._idle: list[sqlite3.Connection] = []
         self._connections: list[sqlite3.Connection] = []
@@ -123,8 +137,7 @@ class SqliteDatabase:
         expires_at: datetime | None = None,
     ) -> bool:
         row = (check_id(id), _text(body), _milliseconds(due_at), _milliseconds(expires_at))
-        with self._writing() as connection:
-            return connection.execute(_CREATE, row).rowcount == 1
+        return self._written(lambda connection: connection.execute(_CREATE, row).rowcount == 1)
 
     def get(self, id: str) -> Document | None:
         with self._reading() as connection:
@@ -147,21 +160,24 @@ class SqliteDatabase:
         expires_at: datetime | None = None,
     ) -> bool:
         row = (_text(body), _milliseconds(due_at), _milliseconds(expires_at), id, version)
-        with self._writing() as connection:
-            return connection.execute(_REPLACE, row).rowcount == 1
+        return self._written(lambda connection: connection.execute(_REPLACE, row).rowcount == 1)
 
     def mark(self, id: str, marks: Mapping[str, str]) -> Document | None:
         rows = [(name, text, id) for name, text in check_marks(marks).items()]
-        with self._writing() as connection:
+
+        def work(connection: sqlite3.Connection) -> Any:
             connection.executemany(_MARK, rows)
-            row = connection.execute(_GET, (id,)).fetchone()
+            return connection.execute(_GET, (id,)).fetchone()
+
+        row = self._written(work)
         return None if row is None else _document(row)
 
     def take(
         self, counter: str, key: str, amount: int, limit: int, *, expires_at: datetime
     ) -> bool:
         row = (check_id(counter), amount, _milliseconds(expires_at))
-        with self._writing() as connection:
+
+        def work(connection: sqlite3.Connection) -> bool:
             if connection.execute(_IS_OPEN, (counter, key)).fetchone():
                 return True
             if _total(connection, counter) + amount > limit:
@@ -170,10 +186,14 @@ class SqliteDatabase:
             connection.execute(_OPEN, (counter, key, amount))
             return True
 
+        return self._written(work)
+
     def settle(self, counter: str, key: str, *, reserved: int, actual: int) -> None:
-        with self._writing() as connection:
+        def work(connection: sqlite3.Connection) -> None:
             if connection.execute(_CLOSE, (counter, key)).rowcount == 1:
                 connection.execute(_CORRECT, (actual - reserved, counter))
+
+        self._written(work)
 
     def total(self, counter: str) -> int:
         with self._reading() as connection:
@@ -185,21 +205,49 @@ class SqliteDatabase:
 
     def purge(self, now: datetime, limit: int) -> int:
         before = _milliseconds(now)
-        with self._writing() as connection:
+
+        def work(connection: sqlite3.Connection) -> int:
             documents = connection.execute(_PURGE_DOCUMENTS, (before, limit)).rowcount
             counters = connection.execute(_PURGE_COUNTERS, (before, limit - documents)).rowcount
-        return documents + counters
+            return documents + counters
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is written when the block ends, nothing if it raises."""
-        with self._writes, _errors():
-            if self._writer is None:
-                self._writer = self._connect()
-                self._writer.execute("PRAGMA busy_timeout = 0")  # see _when_free
-            _when_free(self._writer, "BEGIN IMMEDIATE", self._busy_s)
-            with self._writer:
-                yield self._writer
+        return self._written(work)
+
+    def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives, on the disk; nothing of it is written if it raises. It may be done
+        anew, after what it wrote at first was taken back."""
+        with _errors():
+            return self._together.do(work, self._commit)
+
+    def _commit(self, writes: Sequence[Write[Any]]) -> None:
+        """In one transaction; if one of them fails, each in its own, so that it fails alone."""
+        try:
+            self._commit_at_once(writes)
+        except _OneFailed as failure:
+            if len(writes) == 1:
+                writes[0].failed(failure.error)
+                return
+            for write in writes:
+                self._commit([write])
+        except Exception as error:  # nobody knows what of it is written
+            for write in writes:
+                write.failed(copy(error))  # each is raised in a thread of its own
+
+    def _commit_at_once(self, writes: Sequence[Write[Any]]) -> None:
+        if self._writer is None:
+            self._writer = self._connect()
+            self._writer.execute("PRAGMA busy_timeout = 0")  # see _when_free
+        self._writer.rollback()  # what a Ctrl-C left open; nothing otherwise
+        _when_free(self._writer, "BEGIN IMMEDIATE", self._busy_s)
+        values = []
+        with self._writer:
+            for write in writes:
+                try:
+                    values.append(write.work(self._writer))
+                except Exception as error:
+                    raise _OneFailed(error) from error
+        for write, value in zip(writes, values, strict=True):
+            write.succeeded(value)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
