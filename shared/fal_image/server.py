@@ -20,18 +20,20 @@ from typing import Any
 from msgspec import Struct
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from .errors import AppError, BodyTooLarge, HeadersTooLarge, Internal, InvalidInput
 from .events.wsgi import wsgi_app
 from .front import guarded
 from .logs import logger
+from .polling import Loop, Sockets, Trigger, serves
 from .web import App, Platform, Request, problem_response
 
 DEFAULT_PORT = 9000
 DEFAULT_THREADS = 32
 REFUSED_UNREAD_BYTES = 24 * 1024 * 1024  # up to here our own 413 answers, beyond it waitress's
 REFUSED_UNREAD_HEADER_BYTES = 64 * 1024  # the same for headers and our own 431
+ONE_PIECE_BYTES = 64 * 1024
 SWEEP_EVERY_S = 60.0
 STOP_S = 5.0  # how long the end of a server waits for a thread that is at work
 
@@ -157,19 +159,37 @@ def _create(
 ) -> BaseWSGIServer:
     # It would warn of every request that waits for a thread or is cut off, in lines of its own.
     logging.getLogger("waitress").setLevel(logging.ERROR)
+    sockets = Sockets()
     server = create_server(
         wsgi_app(app),
+        map=sockets,
         sockets=[listener],
         threads=threads,
         connection_limit=max(256, threads * 4),
         channel_timeout=IDLE_S,
         max_request_header_size=REFUSED_UNREAD_HEADER_BYTES,
         max_request_body_size=max(REFUSED_UNREAD_BYTES, max_upload_bytes),
-        asyncore_use_poll=True,  # select() ends at 1024 descriptors, whatever the limits are
         ident="fal-image",
     )
+    server.trigger.close()
+    server.trigger = Trigger(sockets)
+    server.asyncore = Loop(server)
     server.channel_class = partial(_Channel, patience=patience)
     return server
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    wrote_header = False
+
+    def write(self, data: bytes) -> None:
+        """A head and a whole short body leave together: each piece by itself is sent at once."""
+        is_whole = self.content_length == len(data) <= ONE_PIECE_BYTES
+        if self.wrote_header or not is_whole or not (self.complete and self.has_body):
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.channel.write_soon(head + data)
+        self.wrote_header, self.content_bytes_written = True, len(data)
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc]
@@ -192,6 +212,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     """One connection. Its thread is waitress's, which sends and receives for all of them, but
     where another is named."""
 
+    task_class = _Task
     error_task_class = _Refusal
     will_close = False
 
@@ -203,7 +224,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         super().__init__(*about, **named)
 
     def readable(self) -> bool:
-        """Asked in every turn of waitress's loop, once a second at least."""
+        """Asked once a second at least."""
         if self.connected and not self.will_close and self._is_too_slow():
             self.will_close = True
             with suppress(OSError):  # wakes the loop, which closes; the client may be gone already
@@ -226,7 +247,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     def service(self) -> None:
         """In the thread of the app: a request is there as a whole."""
         self._began_at = None
+        serves(self._fileno)
         super().service()
+        serves(None)
 
     def write_soon(self, data: Any) -> Any:
         """In the thread of the app."""
