@@ -15,6 +15,7 @@ from .targets import CLOUDS, PYTHONS, Target
 from .wheels import CannotPackage
 
 PARTS_SHOWN = 8
+COMPILING_S = 0.3  # `scripts/bench --only cold`, with and without bytecode
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,7 +53,18 @@ def _report(target: Target, package: Package) -> list[str]:
     ]
     for name, part in package.parts.most_common(PARTS_SHOWN):
         lines.append(f"{part / 1000:9,.0f} KB  {name}")
-    return lines
+    return [*lines, _on_bytecode(target, package)]
+
+
+def _on_bytecode(target: Target, package: Package) -> str:
+    if package.compiler:
+        size = f"{package.bytecode_bytes / 1000:9,.0f} KB"
+        return f"{size}  of all this is bytecode, made by Python {package.compiler.release}"
+    return (
+        f"without bytecode, because no Python {target.python} was found here: every cold start"
+        f" compiles what it imports, which takes {COMPILING_S} s or more. Install Python"
+        f" {target.python}, so that `python{target.python}` starts it, and make the package again."
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """From the working tree and the lock to a folder and a zip.
 
 The same files give the same bytes: names are sorted, dates and modes fixed, and nothing is written
-down of the machine. (Compressed by another zlib, the same content may take other bytes.)
+down of the machine. (Compiled by another release of the target's Python, or not at all because
+there is none, or compressed by another zlib, the same files may give other bytes.)
 
 A package holds what a function can import and no more. Of fal_image these stay out: `dev` (the
 emulator must not be reachable in a cloud) and what a person starts at a terminal: the command
@@ -22,12 +23,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .bytecode import Compiler, compiled, compiler
 from .targets import Cloud, Target
 from .wheels import CannotPackage, fetched, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
-_FOR_TERMINALS = re.compile(r"(cli|dev|doctor|mcp\w*)/.*|(endpoint|__main__)\.py")
+_FOR_TERMINALS = re.compile(r"(cli|dev|doctor|mcp\w*)/.*|(endpoint|sessions|__main__)\.py")
+_SERVER = {"server.py", "polling.py"}
 _KINDS = {".py", ".json", ".html"}  # whatever else lies about there is nobody's to upload
 _EXECUTABLE = {"scf_bootstrap"}
 _MADE_AT = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say
@@ -35,12 +38,15 @@ _MADE_AT = (1980, 1, 1, 0, 0, 0)  # the oldest that a zip can say
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was made; `parts` are compressed bytes by what lies at the root."""
+    """A package that was made; `parts` are compressed bytes by what lies at the root, and
+    `bytecode_bytes` how many of them are bytecode. Without a compiler there is none."""
 
     zip: Path
     zip_bytes: int  # when it was made; another build may be at work since
     tree: Path
     parts: Counter[str]
+    bytecode_bytes: int
+    compiler: Compiler | None
 
 
 def build(target: Target, into: Path = BUILD) -> Package:
@@ -59,12 +65,18 @@ def build(target: Target, into: Path = BUILD) -> Package:
             shutil.rmtree(tree)
         wheels = fetched(target, ROOT / target.cloud.lock, BUILD / "wheels", lock.fileno())
         files = _together(target.cloud, wheels)
+        python = compiler(target.python)
+        bytecode = compiled(files, target.python, python) if python else {}
+        files |= bytecode
         draft = archive.with_suffix(".draft")
-        parts = _write_zip(files, draft)
+        sizes = _write_zip(files, draft)
+        parts: Counter[str] = Counter()
+        for name, taken in sizes.items():
+            parts[name.partition("/")[0]] += taken
         size = _fitting_size(target.cloud, draft, parts)
         _write_tree(files, tree)
         draft.replace(archive)
-    return Package(archive, size, tree, parts)
+    return Package(archive, size, tree, parts, sum(sizes[name] for name in bytecode), python)
 
 
 def _together(cloud: Cloud, wheels: list[Path]) -> dict[str, bytes]:
@@ -83,14 +95,15 @@ def _own_files(cloud: Cloud) -> Iterator[tuple[str, bytes]]:
         is_hidden = any(part.startswith(".") for part in inside.split("/"))
         if is_hidden or path.suffix not in _KINDS or _FOR_TERMINALS.fullmatch(inside):
             continue
-        if inside != "server.py" or cloud.has_server:
+        if inside not in _SERVER or cloud.has_server:
             yield f"fal_image/{inside}", path.read_bytes()
     for name, source in cloud.files.items():
         yield name, (ROOT / source).read_bytes()
 
 
-def _write_zip(files: Mapping[str, bytes], to: Path) -> Counter[str]:
-    parts: Counter[str] = Counter()
+def _write_zip(files: Mapping[str, bytes], to: Path) -> dict[str, int]:
+    """How many bytes each file takes in it."""
+    sizes = {}
     with zipfile.ZipFile(to, "w") as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, _MADE_AT)
@@ -98,8 +111,8 @@ def _write_zip(files: Mapping[str, bytes], to: Path) -> Counter[str]:
             entry.external_attr = (0o100000 | _mode(name)) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, files[name], compresslevel=9)
-            parts[name.partition("/")[0]] += entry.compress_size
-    return parts
+            sizes[name] = entry.compress_size
+    return sizes
 
 
 def _write_tree(files: Mapping[str, bytes], to: Path) -> None:

@@ -61,7 +61,10 @@ def folder(tmp_path: Path) -> Path:
     """A project with this cloudbaserc.json and packages of a few files."""
     for target in NAMES:
         package = tmp_path / "project" / ".build" / target
-        for name in ("index.py", "scf_bootstrap", "fal_image/app.py", "fal_image/prices.json"):
+        for name in (
+            *("index.py", "scf_bootstrap", "fal_image/app.py", "fal_image/prices.json"),
+            "fal_image/__pycache__/app.cpython-310.pyc",
+        ):
             (package / name).parent.mkdir(parents=True, exist_ok=True)
             (package / name).write_text("x", encoding="utf-8")
         (package / "scf_bootstrap").chmod(0o755)
@@ -144,14 +147,16 @@ def test_the_http_function_is_made_with_its_route_and_its_program(cloud: FakeTen
     assert cloud.package["scf_bootstrap"] == 0o755
 
 
-def test_what_the_file_says_to_leave_out_is_not_uploaded(cloud: FakeTencent, folder: Path):
+def test_bytecode_is_uploaded_and_what_the_file_says_to_leave_out_is_not(
+    cloud: FakeTencent, folder: Path
+):
     package = folder / ".build" / "cloudbase"
-    before = {"index.py", "scf_bootstrap", "fal_image/app.py", "fal_image/prices.json"}
-    for name in ("fal_image/__pycache__/app.cpython-310.pyc", "left.pyc", ".env", ".env.local"):
-        (package / name).parent.mkdir(exist_ok=True)
+    before = {path.relative_to(package).as_posix() for path in package.rglob("*.*")}
+    for name in (".env", ".env.local"):
         (package / name).write_text("x", encoding="utf-8")
     deploy(a_plan("cloudbase", folder), cloud, folder)
-    assert cloud.package.keys() == before
+    assert cloud.package.keys() == before | {"scf_bootstrap"}
+    assert "fal_image/__pycache__/app.cpython-310.pyc" in cloud.package
 
 
 def test_a_second_deploy_brings_new_code_and_the_settings_of_today(

@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,14 +103,16 @@ def test_what_is_for_terminals_and_development_stays_out(workshop: Workshop):
     terminals = ("cli/new.py", "mcp_server/new.py", "endpoint.py", "__main__.py")
     for name in (".DS_Store", bytecode, "notes/secret.txt", *terminals):
         shared.joinpath(name).parent.mkdir(exist_ok=True)
-        shared.joinpath(name).write_text("", encoding="utf-8")
+        shared.joinpath(name).write_text("stale", encoding="utf-8")
     workshop.package("aws")
-    inside = [name.removeprefix("fal_image/") for name in workshop.made()]
+    files = workshop.made()
+    inside = [name.removeprefix("fal_image/") for name in files]
     assert [
         name for name in inside if name.startswith(("dev/", "doctor/", "cli", "mcp", "."))
     ] == []
     assert not set(terminals) & set(inside)
-    assert [name for name in inside if "__pycache__" in name or "secret" in name] == []
+    assert [name for name in inside if "secret" in name] == []
+    assert b"stale" not in files.values()
 
 
 def test_wheels_are_opened_without_their_tests_commands_and_bytecode(workshop: Workshop):
@@ -119,7 +122,7 @@ def test_wheels_are_opened_without_their_tests_commands_and_bytecode(workshop: W
             "runs/core.py": "",
             "runs/core.pyi": "",
             "runs/tests/test_core.py": "",
-            "runs/__pycache__/core.cpython-313.pyc": "",
+            "runs/__pycache__/core.cpython-313.pyc": "stale",
             "runs-1.data/scripts/run": "",
             "runs-1.data/platlib/runs/more.py": "",
             "runs-1.dist-info/licenses/LICENSE": "MIT",
@@ -127,7 +130,10 @@ def test_wheels_are_opened_without_their_tests_commands_and_bytecode(workshop: W
         },
     )
     workshop.package("aws")
-    assert {name for name in workshop.made() if name.startswith(("runs", "tests"))} == {
+    files = workshop.made()
+    assert b"stale" not in files.values()
+    kept = {name for name in files if "__pycache__" not in name}
+    assert {name for name in kept if name.startswith(("runs", "tests"))} == {
         "runs/core.py",
         "runs/more.py",
         "runs-1.dist-info/METADATA",
@@ -150,8 +156,12 @@ def test_the_same_files_give_the_same_bytes_anywhere(tmp_path: Path):
         for path in workshop.folder.rglob("*.py"):
             os.utime(path, (number * 10**9, number * 10**9))
             path.chmod(0o600 if number else 0o777)
-        done = workshop.package("cloudbase-http", **circumstance)  # type: ignore[arg-type]
+        done = workshop.package(
+            *("cloudbase-http", "--python", "{}.{}".format(*sys.version_info)),
+            **circumstance,  # type: ignore[arg-type]
+        )
         assert done.returncode == 0, done.stderr
+        assert "bytecode, made by" in done.stdout
         zips.append((workshop.folder / ".build" / "cloudbase-http.zip").read_bytes())
     assert zips[0] == zips[1]
 
@@ -301,7 +311,7 @@ def test_the_size_and_the_largest_parts_are_told(workshop: Workshop):
     assert lines[0].startswith(f"{archive}: Python 3.10, x86_64, 0.")
     assert lines[0].endswith("MB zipped of at most 25")
     assert lines[1].endswith(" KB  fal_image")
-    assert len(lines) == 9
+    assert len(lines) == 10
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.tags import Tag, cpython_tags, parse_tag
 from scripts.packaging.build import Package, build
+from scripts.packaging.bytecode import compiler
 from scripts.packaging.targets import AWS, CLOUDBASE, CLOUDBASE_HTTP, Target
 
 from support.tiny_project import ROOT
@@ -29,6 +30,7 @@ TARGETS = {
     "cloudbase": Target(CLOUDBASE, "3.10", "x86_64"),
     "cloudbase-http": Target(CLOUDBASE_HTTP, "3.10", "x86_64"),
 }
+HERE = "{}.{}".format(*sys.version_info)  # the one version whose bytecode can always be made
 ELF_MACHINES = {"x86_64": 62, "arm64": 183}  # the ELF header's e_machine
 NEVER = {
     "boto3",
@@ -43,7 +45,7 @@ NEVER = {
     "uvicorn",
 }
 UNWANTED = re.compile(
-    r"(.+/)?(tests?|__pycache__|bin)/.*|\..*|.+\.(pyc|pyi|lock|in|toml|h)"
+    r"(.+/)?(tests?|bin)/.*|\..*|.+\.(pyi|lock|in|toml|h)"
     r"|fal_image/(dev|doctor|cli|endpoint|mcp).*"
 )
 
@@ -115,11 +117,24 @@ def test_nothing_is_there_that_a_function_does_not_need(files: dict[str, bytes])
     assert [name for name in files if UNWANTED.fullmatch(name)] == []
 
 
+def test_bytecode_is_there_for_the_targets_python_if_this_machine_has_it(
+    package: Package, files: dict[str, bytes], target: Target
+):
+    bytecode = {name for name in files if name.endswith(".pyc")}
+    assert bool(bytecode) == (compiler(target.python) is not None)
+    assert bool(bytecode) == (package.bytecode_bytes > 0)
+    ending = f".cpython-{target.python.replace('.', '')}.pyc"
+    sources = {name.replace("__pycache__/", "").removesuffix(ending) + ".py" for name in bytecode}
+    assert sources <= set(files)
+    assert sources or not bytecode
+    assert not re.search(re.escape(str(ROOT)).encode(), b"".join(files[name] for name in bytecode))
+
+
 def test_the_package_without_a_wheel_is_there_for_tencent_and_python_only(
     files: dict[str, bytes], target: Target
 ):
     endings = {Path(name).suffix for name in files if name.startswith("crcmod/")}
-    assert endings == (set() if target.cloud is AWS else {".py"})
+    assert endings - {".pyc"} == (set() if target.cloud is AWS else {".py"})
 
 
 def test_the_zip_is_within_its_limit_and_keeps_no_dates_and_odd_modes(
@@ -145,7 +160,7 @@ def test_fetched_twice_and_built_twice_the_zip_is_the_same(cloud: str, tmp_path:
             junk = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / part, project / part, ignore=junk)
         subprocess.run(
-            [sys.executable, "-m", "scripts.packaging", cloud],
+            [sys.executable, "-m", "scripts.packaging", cloud, "--python", HERE],
             cwd=project,
             env=os.environ | {"TZ": zone, "PYTHONHASHSEED": str(number)},
             umask=0o077 if number else 0o022,

@@ -118,6 +118,7 @@ def test_the_package_started_through_it_listens_on_9000_makes_a_picture_and_stop
 ):
     package = build(target_here("cloudbase-http"), tmp_path / "built")
     with zipfile.ZipFile(package.zip) as archive:
+        names = set(archive.namelist())
         kept = archive.getinfo("scf_bootstrap")
         assert kept.external_attr >> 16 == 0o100755
         assert archive.read(kept) == BYTES
@@ -137,4 +138,5 @@ def test_the_package_started_through_it_listens_on_9000_makes_a_picture_and_stop
     assert program.returncode == -signal.SIGTERM, said
     assert [json.loads(line) for line in said.splitlines()]
     assert list((tmp_path / "pictures").rglob("*.jpg"))
-    assert list(package.tree.rglob("__pycache__")) == []
+    there = [path for path in package.tree.rglob("*") if path.is_file()]
+    assert {path.relative_to(package.tree).as_posix() for path in there} == names
