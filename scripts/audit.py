@@ -1,4 +1,5 @@
-"""Ask for known vulnerabilities of the locked packages: pip-audit for Python, npm for the tests.
+"""Ask for known vulnerabilities of the locked packages: pip-audit for Python, and npm for the
+tests and for what scripts/bench compares with.
 
 Run by scripts/audit. An answer that says nothing of a package is no answer: neither tool may take
 it for a good one. Python's packages are those that this version of Python would get.
@@ -17,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ("requirements.lock", "requirements-dev.lock")
-NODE_FOLDER = ROOT / "tests" / "node"
+NODE_FOLDERS = ("tests/node", "scripts/benchmarks/peers")
 EXIT_CLEAN, EXIT_VULNERABLE, EXIT_UNASKED = 0, 1, 3
 TIME_LIMIT_S = 300.0
 NAMES_SHOWN = 5
@@ -34,7 +35,8 @@ class Verdict:
 
 def main(arguments: Sequence[str]) -> int:
     tool = Path(arguments[0]).resolve()
-    verdicts = {"Python": python_verdict(_asked_pip_audit(tool)), "npm": npm_verdict(_asked_npm())}
+    verdicts = {"Python": python_verdict(_asked_pip_audit(tool))}
+    verdicts |= {f"npm, {name}": npm_verdict(_asked_npm(ROOT / name)) for name in NODE_FOLDERS}
     for name, verdict in verdicts.items():
         for line in verdict.found:
             print(f"{name}: {line}")
@@ -99,8 +101,8 @@ def _asked_pip_audit(tool: Path) -> str:
     return _output(command, ROOT, PYTHONPATH=str(tool))
 
 
-def _asked_npm() -> str:
-    return _output(["npm", "audit", "--package-lock-only", "--json"], NODE_FOLDER)
+def _asked_npm(folder: Path) -> str:
+    return _output(["npm", "audit", "--package-lock-only", "--json"], folder)
 
 
 def _output(command: Sequence[str], folder: Path, **variables: str) -> str:

@@ -1,6 +1,7 @@
 """Make .venv, once: the locked packages and the fal-image command.
 
-With --all also what the tests of deploying run: programs in an environment of their own.
+With --bench also the npm packages that scripts/bench compares with, and with --all those and what
+the tests of deploying run: programs in an environment of their own.
 Run by scripts/setup with any Python 3.10-3.14 before anything is installed, so it uses the standard
 library only and knows nothing of fal_image. It speaks on stderr; stdout belongs to whoever called.
 Exit codes: 0 complete, 1 not complete (--check), 2 could not be done, 130 interrupted. Whatever
@@ -28,9 +29,15 @@ STAMP = VENV / "fal-image-setup.json"
 RUN_LOCK, TEST_LOCK, PROJECT = "requirements.lock", "requirements-dev.lock", "pyproject.toml"
 TOOLS_LOCK = "requirements.lock"
 NODE_FOLDER = ROOT / "tests" / "node"
+PEERS_FOLDER = ROOT / "scripts" / "benchmarks" / "peers"
 TOOLS_FOLDER = ROOT / "tests" / "deploy" / "tools"
 TOOLS_VENV = TOOLS_FOLDER / ".venv"
 TOOLS_STAMP = TOOLS_VENV / "fal-image-setup.json"
+NEED_NPM = {
+    NODE_FOLDER: "the tests that need Node",
+    PEERS_FOLDER: "the measures of scripts/bench beside Node and Express",
+    TOOLS_FOLDER: "the tests of deploying that need npm's programs",
+}
 MIN_NODE = 20
 LINES_SHOWN = 12
 WITHOUT_WHEEL = "crcmod"  # Tencent's SDK needs it; without a compiler it becomes Python only
@@ -64,12 +71,14 @@ class CannotSetUp(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    if set(arguments) - {"--check", "--tests", "--all"}:
-        say("scripts/setup knows --tests, and --all for the programs of tests/deploy too")
+    if set(arguments) - {"--check", "--tests", "--bench", "--all"}:
+        say("scripts/setup knows --tests, --bench, and --all for the programs of tests/deploy too")
         return 2
     everything = "--all" in arguments
-    tests = everything or "--tests" in arguments
-    node_folders = [NODE_FOLDER] * tests + [TOOLS_FOLDER] * everything
+    bench = everything or "--bench" in arguments
+    tests = bench or "--tests" in arguments
+    node_folders = [NODE_FOLDER] * (everything or "--tests" in arguments)
+    node_folders += [PEERS_FOLDER] * bench + [TOOLS_FOLDER] * everything
     if "--check" in arguments:
         is_complete = venv_is_complete(tests) and all(map(npm_has_no_work, node_folders))
         return 0 if is_complete and (not everything or tools_are_complete()) else 1
@@ -291,12 +300,12 @@ def npm_has_no_work(folder: Path) -> bool:
 
 
 def install_node_packages(lock_fd: int, folder: Path = NODE_FOLDER) -> None:
-    """`npm ci` for the tests that need Node; if it fails they are not run, and the rest is."""
+    """`npm ci`; if it fails, what needs the packages is not run, and the rest is."""
     say(f"installing the npm packages of {folder.relative_to(ROOT)}, once")
     command = ["npm", "ci", "--prefix", str(folder)]
     command += ["--ignore-scripts", "--no-audit", "--no-fund"]
     try:
-        run(command, lock_fd, "npm ci failed, so the tests that need Node will not run.")
+        run(command, lock_fd, f"npm ci failed, so {NEED_NPM[folder]} will not run.")
     except CannotSetUp as problem:
         say(str(problem))
         return

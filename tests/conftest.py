@@ -22,6 +22,7 @@ from scripts import setup
 
 NEEDS: dict[str, Callable[[], bool]] = {
     "node >= 20": lambda: setup.node_runs() and setup.node_packages_match(),
+    "bench peers": lambda: setup.node_runs() and setup.node_packages_match(setup.PEERS_FOLDER),
     "awslambdaric": lambda: find_spec("awslambdaric") is not None,  # its wheels are for Linux
     "chromium": lambda: shutil.which("chromium") is not None,
     "deploy tools": lambda: (

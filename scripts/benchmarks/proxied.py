@@ -1,5 +1,5 @@
-"""What the proxy adds to a call of fal's: through the AWS handler with a database on SQLite, and
-straight to the emulator, by turns."""
+"""What the proxy adds to a call of fal's: as a server beside Express, and through the AWS handler,
+with a database on SQLite."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from fal_image.dev import platforms
 from support import entrypoints
 
 from .report import Figure, figure
+from .throughput import throughput
 from .world import emulator, environment
 
-RUNS = 300
+RUNS = 100
 WARM_UP = 20
 UNFINISHED_S = 3600.0  # while submits are measured the emulator must not paint on the same cores
 GOAL = "<= 3 ms"
@@ -31,20 +32,25 @@ FILE = {"content_type": "image/png", "file_name": "a.png"}
 Call = Callable[[str, str, object], Any]
 
 
-def proxied() -> list[Figure]:
-    """Each figure is one of pairs: the proxied call's time less the direct one's median."""
+def proxied(most: int) -> list[Figure]:
+    """Servers beside each other, then the function's handler: each of its figures is one of pairs,
+    the proxied call's time less the direct one's median."""
+    return [*throughput(most), *_handled(min(RUNS, most))]
+
+
+def _handled(runs: int) -> list[Figure]:
     with _world(run_s=0.0) as (through, direct):
         request_id = through("POST", SUBMIT, CAT)["request_id"]
         request = f"https://queue.fal.run/fal-ai/flux/requests/{request_id}"
         while through("GET", f"{request}/status", None)["status"] != "COMPLETED":
             pass
         figures = [
-            _added("a status", "GET", f"{request}/status", None, through, direct),
-            _added("a result", "GET", request, None, through, direct),
-            _added("an upload's address", "POST", INITIATE, FILE, through, direct),
+            _added("a status", "GET", f"{request}/status", None, through, direct, runs),
+            _added("a result", "GET", request, None, through, direct, runs),
+            _added("an upload's address", "POST", INITIATE, FILE, through, direct, runs),
         ]
     with _world(run_s=UNFINISHED_S) as (through, direct):
-        return [*figures, _added("a submit, now a job", "POST", SUBMIT, CAT, through, direct)]
+        return [*figures, _added("a submit, now a job", "POST", SUBMIT, CAT, through, direct, runs)]
 
 
 @contextmanager
@@ -57,15 +63,17 @@ def _world(run_s: float) -> Iterator[tuple[Call, Call]]:
         yield _through(entrypoints.load("aws")), _direct(url)
 
 
-def _added(words: str, method: str, url: str, body: object, through: Call, direct: Call) -> Figure:
+def _added(
+    words: str, method: str, url: str, body: object, through: Call, direct: Call, runs: int
+) -> Figure:
     proxied_ms, direct_ms = [], []
     for _ in range(WARM_UP):
         direct(method, url, body), through(method, url, body)
-    for _ in range(RUNS):
+    for _ in range(runs):
         direct_ms.append(_timed_ms(lambda: direct(method, url, body)))
         proxied_ms.append(_timed_ms(lambda: through(method, url, body)))
     base_ms = median(direct_ms)
-    name = f"{words}: proxied over direct ({base_ms:.1f} ms)"
+    name = f"{words}, through the handler, added to a direct one's {base_ms:.1f} ms"
     return figure(name, "ms", [taken - base_ms for taken in proxied_ms], goal=GOAL)
 
 

@@ -13,7 +13,7 @@ import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -21,8 +21,8 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
+from . import workers
 from .assets import (
-    MAX_PARALLEL,
     SPOOL_BYTES,
     Assets,
     decode_data_uri,
@@ -152,15 +152,16 @@ class Uploads:
         wanted = {text: name for name, text in _texts(arguments) if not _is_url(text)}
         if not wanted:
             return dict(arguments)
-        pool = ThreadPoolExecutor(min(len(wanted), MAX_PARALLEL))
+        made = workers.start_all(
+            self._readable_one, ((name, text, caller, ends_at) for text, name in wanted.items())
+        )
         try:
-            made = {
-                text: pool.submit(self._readable_one, name, text, caller, ends_at)
-                for text, name in wanted.items()
+            urls = {
+                text: self._in_time(url, ends_at) for text, url in zip(wanted, made, strict=True)
             }
-            urls = {text: self._in_time(url, ends_at) for text, url in made.items()}
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for url in made:
+                url.cancel()
         return {
             name: _replaced(value, urls) if name in FIELDS else value
             for name, value in arguments.items()

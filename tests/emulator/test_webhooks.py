@@ -238,6 +238,7 @@ def test_a_webhook_can_come_late(receiver: Receiver) -> None:
 def test_a_webhook_that_is_not_a_web_address_is_given_up(url: str) -> None:
     with Emulator() as emulator:
         finish(emulator, hooked(emulator, url))
+        wait_until_answered(emulator)
 
     assert emulator.ledger[0].webhook_answers == ("not a web address",)
 
@@ -256,3 +257,31 @@ def test_no_webhook_is_sent_for_a_job_that_never_ends(receiver: Receiver) -> Non
         hooked(emulator, receiver.url)
 
     assert receiver.got.empty()
+
+
+def test_one_connection_tells_of_one_job_after_the_other(emulator: Emulator) -> None:
+    with Receiver(keeps_open=True) as receiver:
+        for _ in range(4):
+            hooked(emulator, receiver.url)
+            receiver.next()
+            wait_until_answered(emulator)
+        assert receiver.connections == 1
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(emulator: Emulator) -> None:
+    for connections in (1, 2):
+        with Receiver(keeps_open=True) as receiver:
+            for _ in range(connections):
+                hooked(emulator, receiver.url)
+                receiver.next()
+                wait_until_answered(emulator)
+                receiver.hang_up()
+            assert receiver.connections == connections
+    assert all(entry.webhook_answers == (200,) for entry in emulator.ledger)
+
+
+def wait_until_answered(emulator: Emulator) -> None:
+    gives_up_at = time.monotonic() + 5
+    while not all(entry.webhook_answers for entry in emulator.ledger):
+        assert time.monotonic() < gives_up_at
+        time.sleep(0.005)

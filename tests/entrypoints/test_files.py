@@ -20,7 +20,8 @@ def ask(**changes: object) -> Response:
 
 
 def stored(pictures: Path) -> list[Path]:
-    return [path for path in pictures.rglob("*.*") if path.is_file()]
+    """The pictures, without the manifests beside them."""
+    return [path for path in pictures.rglob("*.*") if path.is_file() and path.suffix != ".json"]
 
 
 @pytest.mark.parametrize(

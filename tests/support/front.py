@@ -27,6 +27,7 @@ from .clocks import utc_now
 
 HOST = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
+FAREWELL_S = 0.5
 
 
 class Front:
@@ -94,8 +95,9 @@ class Front:
         for writer in writers:
             writer.close()
         for writer in writers:
-            with suppress(OSError):
-                await writer.wait_closed()
+            with suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), FAREWELL_S)
+            writer.transport.abort()  # whoever does not hang up in turn over TLS
 
     async def _stop(self) -> None:
         self._server.close()

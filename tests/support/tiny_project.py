@@ -75,7 +75,8 @@ def tiny_project(folder: Path) -> TinyProject:
     package.joinpath("__init__.py").write_text("main = exit\n", encoding="utf-8")
     runner = "import sys, runs\nprint('runner', *sys.argv[1:])\n"
     package.joinpath("dev", "runner.py").write_text(runner, encoding="utf-8")
-    shutil.copytree(ROOT / "scripts", project.folder / "scripts")
+    packages = shutil.ignore_patterns("node_modules")
+    shutil.copytree(ROOT / "scripts", project.folder / "scripts", ignore=packages)
     shutil.copy(tiny_backend.__file__, project.folder)
     project.folder.joinpath("pyproject.toml").write_text(_PYPROJECT, encoding="utf-8")
     project.wheels.mkdir()

@@ -121,17 +121,25 @@ class MemoryStorage:
     is_down: bool = False
     objects: dict[str, bytes] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
+    types: dict[str, str] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        pass
 
     def put(
         self, key: str, file: BinaryIO, *, content_type: str, sha256: str, create_only: bool = True
     ) -> StoredObject:
         if self.is_down:
             raise StorageError("the storage is down")
+        file.seek(0)
         content = file.read()
         assert hashlib.sha256(content).hexdigest() == sha256
+        if not create_only:
+            self.objects.pop(key, None)
         is_new = self.objects.setdefault(key, content) is content
         if is_new:
             self.created.append(key)
+            self.types[key] = content_type
         return self._facts(key, created=is_new)
 
     @property
@@ -167,7 +175,7 @@ class MemoryStorage:
         content = self.objects[key]
         digest = hashlib.sha256(content).hexdigest()
         return StoredObject(
-            key, self.file_id(key), len(content), digest, "image/png", created=created
+            key, self.file_id(key), len(content), digest, self.types[key], created=created
         )
 
 

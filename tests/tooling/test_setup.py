@@ -63,6 +63,30 @@ def test_test_tools_are_added_once_and_a_failed_try_spoils_nothing(installed: Ti
     assert installed.run("scripts/setup", **DEAD_INDEX).stderr == ""
 
 
+def test_what_the_bench_compares_with_is_installed_once_and_for_it_alone(
+    installed: TinyProject, tmp_path: Path
+):
+    project = installed.copied_to(tmp_path / "copy")
+    restamp(project)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    program(programs, "node", "echo v22.1.0")
+    path = f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    project.run("scripts/setup", "--tests", PATH=path, **project.index)
+    project.folder.joinpath("tests", "node").mkdir(parents=True)
+    project.folder.joinpath("tests", "node", "package-lock.json").write_text("{}", encoding="utf-8")
+    program(programs, "npm", "exit 1")
+    failed = project.run("scripts/setup", "--bench", PATH=path, **DEAD_INDEX)
+    assert failed.stderr.splitlines()[-1] == (
+        "npm ci failed, so the measures of scripts/bench beside Node and Express will not run."
+    )
+
+    program(programs, "npm", 'mkdir -p "$3/node_modules"')
+    bench = project.run("scripts/setup", "--bench", PATH=path, **DEAD_INDEX)
+    assert bench.stderr == "installing the npm packages of scripts/benchmarks/peers, once\n"
+    assert project.run("scripts/setup", "--bench", PATH=path, **DEAD_INDEX).stderr == ""
+
+
 def test_a_changed_project_file_renews_the_command_without_an_index(installed: TinyProject):
     with installed.folder.joinpath("pyproject.toml").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
@@ -132,6 +156,11 @@ def restamp(project: TinyProject) -> None:
     told = json.loads(stamp.read_text(encoding="utf-8"))
     told.pop("requirements-dev.lock", None)
     stamp.write_text(json.dumps({**told, "location": str(project.venv)}), encoding="utf-8")
+
+
+def program(folder: Path, name: str, line: str) -> None:
+    folder.joinpath(name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
+    folder.joinpath(name).chmod(0o755)
 
 
 def next_line(process: subprocess.Popen[str]) -> str:

@@ -4,10 +4,9 @@ them, `keys` names them."""
 from .fetching import CopyError, decode_data_uri
 from .finishing import SPOOL_BYTES
 from .keys import manifest_key, manifest_of, of_picture
-from .service import MAX_PARALLEL, Assets, Kept, storage_answers
+from .service import Assets, Kept, nothing, storage_answers
 
 __all__ = [
-    "MAX_PARALLEL",
     "SPOOL_BYTES",
     "Assets",
     "CopyError",
@@ -15,6 +14,7 @@ __all__ = [
     "decode_data_uri",
     "manifest_key",
     "manifest_of",
+    "nothing",
     "of_picture",
     "storage_answers",
 ]

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from .. import workers
 from ..doors import Door
 from ..errors import AppError, Internal, NotFound, UploadFailed
 from ..images import Picture
@@ -29,8 +31,6 @@ from . import keys
 from .fetching import CopyError, Fetcher, out_of_time
 from .finishing import SPOOL_BYTES, Finished, Finisher, Piece
 
-MAX_PARALLEL = 8
-
 
 class Kept(Struct, frozen=True):
     """One copied picture, what fal sent, and how long its two halves took."""
@@ -39,8 +39,15 @@ class Kept(Struct, frozen=True):
     source: Picture
     source_sha256: str
     fetch_ms: int
-    store_ms: int
+    store_ms: int = 0
     notes: tuple[JobWarning, ...] = ()
+
+
+Beside = Callable[[Kept], None]  # is told of each picture that is about to be put
+
+
+def nothing(one: Kept) -> None:
+    """For whoever keeps pictures alone."""
 
 
 class Assets(Struct, frozen=True):
@@ -64,17 +71,24 @@ class Assets(Struct, frozen=True):
         self.door.start()
 
     def keep(
-        self, job: Job, sources: Sequence[Source], *, seed: int | None = None, ends_at: float
+        self,
+        job: Job,
+        sources: Sequence[Source],
+        *,
+        seed: int | None = None,
+        ends_at: float,
+        beside: Beside = nothing,
     ) -> list[Kept]:
         """Copy a job's pictures into the storage, treated as it wants, and sign links to them. Safe
-        to repeat. `seed` is the one that fal told.
+        to repeat. `seed` is the one that fal told; `beside` begins what is done meanwhile.
 
         Raises CopyError (of FetchImageFailed, UploadFailed or DeadlineExceeded); whatever was
         stored by then stays. A picture that is stored and cannot be signed has no link.
         """
-        pool = ThreadPoolExecutor(min(len(sources), MAX_PARALLEL))
+        copies = workers.start_all(
+            self._keep_one, ((source, job, seed, ends_at, beside) for source in sources)
+        )
         try:
-            copies = [pool.submit(self._keep_one, source, job, seed, ends_at) for source in sources]
             kept, failed = [], []
             for copy in copies:  # to the last one: each picture that arrives is one kept
                 try:
@@ -86,7 +100,8 @@ class Assets(Struct, frozen=True):
                 raise CopyError(failed[0].error, may_pass=may_pass)
             return kept
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for copy in copies:
+                copy.cancel()
 
     def signed(self, images: tuple[Image, ...], max_age_s: int | None) -> tuple[Image, ...]:
         """The images with links; those that have one keep it, what is withheld or cannot be signed
@@ -94,7 +109,7 @@ class Assets(Struct, frozen=True):
         unsigned = [file_id for image in images if not image.withheld for file_id in image.unsigned]
         if not unsigned:
             return images
-        with ThreadPoolExecutor(min(len(unsigned), MAX_PARALLEL)) as pool:
+        with ThreadPoolExecutor(min(len(unsigned), workers.AT_ONCE)) as pool:
             signed = pool.map(lambda file_id: self._link_to_file(file_id, max_age_s), unsigned)
             links = {
                 file_id: (link.url, link.expires_at)
@@ -119,7 +134,7 @@ class Assets(Struct, frozen=True):
 
         if not images:
             return True
-        with ThreadPoolExecutor(min(len(images), MAX_PARALLEL)) as pool:
+        with ThreadPoolExecutor(min(len(images), workers.AT_ONCE)) as pool:
             return all(pool.map(is_there, images))
 
     def links(
@@ -142,7 +157,7 @@ class Assets(Struct, frozen=True):
             except AppError as error:
                 return error
 
-        with ThreadPoolExecutor(min(len(file_ids), MAX_PARALLEL)) as pool:
+        with ThreadPoolExecutor(min(len(file_ids), workers.AT_ONCE)) as pool:
             return list(pool.map(one, file_ids))
 
     def _link_of(
@@ -172,7 +187,9 @@ class Assets(Struct, frozen=True):
         if self.is_held_back(picture.job_id, picture.index, caller):
             raise NotFound(NOT_HERE)
 
-    def _keep_one(self, source: Source, job: Job, seed: int | None, ends_at: float) -> Kept:
+    def _keep_one(
+        self, source: Source, job: Job, seed: int | None, ends_at: float, beside: Beside
+    ) -> Kept:
         began = self.clock()
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             file: BinaryIO = spool  # type: ignore[assignment]
@@ -180,64 +197,83 @@ class Assets(Struct, frozen=True):
             fetched_at = self.clock()
             raw = Piece("", file, picture, fetched.sha256)
             with self._finisher.finished(raw, job, source.index, seed) as finished:
-                image = self._stored(finished, job, source)
-        return Kept(
-            image,
-            picture,
-            fetched.sha256,
-            _ms(fetched_at - began),
-            _ms(self.clock() - fetched_at),
-            finished.notes,
-        )
+                stem = keys.stem(self.prefix, job, source.index)
+                planned = Kept(
+                    self._planned(stem, finished, source),
+                    picture,
+                    fetched.sha256,
+                    fetch_ms=_ms(fetched_at - began),
+                    notes=finished.notes,
+                )
+                beside(planned)
+                image = self._stored(stem, finished, planned.image)
+        linked = self._linked(image, job.max_age_s)
+        return replace(planned, image=linked, store_ms=_ms(self.clock() - fetched_at))
 
-    def _stored(self, finished: Finished, job: Job, source: Source) -> Image:
-        """The original first: of a picture that is there, all is there."""
-        stem = keys.stem(self.prefix, job, source.index)
-        original = self._stored_variant(stem, finished.original)
-        thumbnail = self._stored_variant(stem, finished.thumbnail)
-        stored, is_held_back = self._put(stem, finished.image), finished.is_held_back
-        link = None if is_held_back else self._link_or_none(stored.key, job.max_age_s)
+    def _planned(self, stem: str, finished: Finished, source: Source) -> Image:
+        """The image as it will be told, but for its link, if nothing stands in its place yet."""
+        piece = finished.image
         return Image(
             index=source.index,
-            file_id=stored.file_id,
-            width=finished.image.picture.width,
-            height=finished.image.picture.height,
-            content_type=stored.content_type,
-            bytes=stored.bytes,
-            sha256=stored.sha256,
-            nsfw=source.nsfw,
-            withheld=is_held_back,
-            url=link.url if link else None,
-            expires_at=link.expires_at if link else None,
-            original=original,
-            thumbnail=thumbnail,
-        )
-
-    def _stored_variant(self, stem: str, piece: Piece | None) -> Variant | None:
-        if piece is None:
-            return None
-        stored = self._put(stem, piece)
-        return Variant(
-            file_id=stored.file_id,
+            file_id=self._file_id(stem, piece),
             width=piece.picture.width,
             height=piece.picture.height,
-            content_type=stored.content_type,
-            bytes=stored.bytes,
-            sha256=stored.sha256,
+            content_type=piece.picture.content_type,
+            bytes=piece.picture.bytes,
+            sha256=piece.sha256,
+            nsfw=source.nsfw,
+            withheld=finished.is_held_back,
+            original=self._planned_variant(stem, finished.original),
+            thumbnail=self._planned_variant(stem, finished.thumbnail),
+        )
+
+    def _planned_variant(self, stem: str, piece: Piece | None) -> Variant | None:
+        if piece is None:
+            return None
+        return Variant(
+            file_id=self._file_id(stem, piece),
+            width=piece.picture.width,
+            height=piece.picture.height,
+            content_type=piece.picture.content_type,
+            bytes=piece.picture.bytes,
+            sha256=piece.sha256,
             withheld=piece.part == "unmarked",
         )
+
+    def _stored(self, stem: str, finished: Finished, image: Image) -> Image:
+        """The image as it stands. The original goes first: of a picture that is there, all is
+        there."""
+        return replace(
+            image,
+            original=self._stored_variant(stem, finished.original, image.original),
+            thumbnail=self._stored_variant(stem, finished.thumbnail, image.thumbnail),
+            **_facts(self._put(stem, finished.image)),
+        )
+
+    def _stored_variant(
+        self, stem: str, piece: Piece | None, variant: Variant | None
+    ) -> Variant | None:
+        if piece is None or variant is None:
+            return None
+        return replace(variant, **_facts(self._put(stem, piece)))
+
+    def _linked(self, image: Image, max_age_s: int | None) -> Image:
+        if image.withheld:
+            return image
+        link = self._link_to_file(image.file_id, max_age_s)
+        return replace(image, url=link.url, expires_at=link.expires_at) if link else image
+
+    def _file_id(self, stem: str, piece: Piece) -> str:
+        with _storing(stem):
+            return self.door.get().file_id(keys.key(stem, piece.part, piece.picture.extension))
 
     def _put(self, stem: str, piece: Piece) -> StoredObject:
         key = keys.key(stem, piece.part, piece.picture.extension)
         piece.file.seek(0)
-        try:
+        with _storing(key):
             return self.door.get().put(
                 key, piece.file, content_type=piece.picture.content_type, sha256=piece.sha256
             )
-        except (StorageError, ValueError, ImportError) as error:
-            logger.error("putting %s failed: %s", key, error)
-            failure = UploadFailed("the storage did not take the picture")
-            raise CopyError(failure, may_pass=True) from error
 
     def _read(self, file_id: str, into: BinaryIO) -> None:
         """Write a file of the storage into another, for the watermark that a job was accepted
@@ -269,15 +305,8 @@ class Assets(Struct, frozen=True):
             keeps_unmarked=self.link_base_url is None,
         )
 
-    def _link_or_none(self, key: str, max_age_s: int | None) -> Link | None:
-        """A paid and stored picture never turns into an error: no link is a warning."""
-        try:
-            return self.link_to(self.door.get(), key, max_age_s)
-        except StorageError as error:
-            logger.error("signing a link to %s failed: %s", key, error)
-            return None
-
     def _link_to_file(self, file_id: str, max_age_s: int | None) -> Link | None:
+        """A paid and stored picture never turns into an error: no link is a warning."""
         try:
             storage = self.door.get()
             return self.link_to(storage, storage.key(file_id), max_age_s)
@@ -299,6 +328,17 @@ class Assets(Struct, frozen=True):
 
 
 @contextmanager
+def _storing(key: str) -> Iterator[None]:
+    """Turns a storage's failure into one of the copy, which may be tried again."""
+    try:
+        yield
+    except (StorageError, ValueError, ImportError) as error:
+        logger.error("putting %s failed: %s", key, error)
+        failure = UploadFailed("the storage did not take the picture")
+        raise CopyError(failure, may_pass=True) from error
+
+
+@contextmanager
 def storage_answers() -> Iterator[None]:
     """Turns a storage's failure into an answer, for what may be asked again and pays nothing."""
     try:
@@ -306,6 +346,16 @@ def storage_answers() -> Iterator[None]:
     except (StorageError, ValueError, ImportError) as error:
         logger.error("the storage failed: %s", error)
         raise Internal("the storage does not answer", retryable=True) from error
+
+
+def _facts(stored: StoredObject) -> dict[str, Any]:
+    """What the storage says of an object, which an earlier copy may have put there."""
+    return {
+        "file_id": stored.file_id,
+        "content_type": stored.content_type,
+        "bytes": stored.bytes,
+        "sha256": stored.sha256,
+    }
 
 
 def _ms(seconds: float) -> int:

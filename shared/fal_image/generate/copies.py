@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from ..assets import Assets, CopyError, Kept
+from ..assets import Assets, CopyError, Kept, nothing
 from ..errors import AppError, DeadlineExceeded, FalAuthFailed, NoImageReturned
 from ..extend import Hooks
 from ..fal.client import Fal, OutOfTime
@@ -19,7 +19,7 @@ from ..jobs import events as happen
 from ..jobs.documents import INLINE
 from ..ledger import Ledger
 from . import outcomes
-from .manifests import Manifests
+from .manifests import Writing
 from .orders import actual_usd_micro
 from .records import Records
 from .turns import Turn, milliseconds
@@ -50,15 +50,16 @@ class Copies(Struct, frozen=True):
         try:
             if job.keeps_images and any(one.url == INLINE for one in outcome.sources or ()):
                 outcome = self._read_again(job, turn)
-            kept = self._kept(job, outcome, turn)
+            early = self._manifests(job, outcome, outcome.billable_units)
+            kept = self._kept(job, outcome, early, turn)
         except CopyError as error:
             return self._not_copied(job, outcome, error, turn)
         images, notes = self.hooks.judged(job, [one.image for one in kept])
         for image in images:
             turn.listener("image", image.to_json())
         units, actual = self._settled(job, outcome, turn)
-        cost = Cost(job.cost.estimate_usd_micro, actual, units)
-        notes = (*_notes_of(kept), *notes, *self._described(job, kept, outcome, cost, turn))
+        manifests = early if _tells_units(outcome) else self._manifests(job, outcome, units)
+        notes = (*_notes_of(kept), *notes, *manifests.end(kept, turn.answer_by))
         now = self.now()
         total = {"total": milliseconds((now - job.created_at).total_seconds())}
         timings = outcome.timings_ms | _copy_timings(kept) | total
@@ -67,21 +68,30 @@ class Copies(Struct, frozen=True):
             job, happen.Stored(now, turn.owner, images, warnings, timings, actual, units)
         )
 
-    def _kept(self, job: Job, outcome: Outcome, turn: Turn) -> list[Kept]:
+    def _manifests(self, job: Job, outcome: Outcome, units: float | None) -> Writing:
+        actual = actual_usd_micro(job.model, units)
+        cost = Cost(job.cost.estimate_usd_micro, actual, units)
+        return Writing(self.assets, job, seed=_seed(job, outcome), cost=cost)
+
+    def _kept(self, job: Job, outcome: Outcome, manifests: Writing, turn: Turn) -> list[Kept]:
+        """The pictures, copied. Their manifests travel beside them if what they cost is known."""
         sources = outcome.sources if job.keeps_images else None
         if sources is None:
             return []
         if not sources:
             raise CopyError(NoImageReturned("fal finished without a picture"), may_pass=False)
-        return self.assets.keep(job, sources, seed=_seed(job, outcome), ends_at=turn.answer_by)
-
-    def _described(
-        self, job: Job, kept: list[Kept], outcome: Outcome, cost: Cost, turn: Turn
-    ) -> tuple[JobWarning, ...]:
-        if not kept:
-            return ()
-        seed = _seed(job, outcome)
-        return Manifests(self.assets).write(job, kept, seed=seed, cost=cost, ends_at=turn.answer_by)
+        is_early = _tells_units(outcome) and self.assets.link_base_url is None
+        try:
+            return self.assets.keep(
+                job,
+                sources,
+                seed=_seed(job, outcome),
+                ends_at=turn.answer_by,
+                beside=manifests.begin if is_early else nothing,
+            )
+        except CopyError:
+            manifests.wait(turn.answer_by)
+            raise
 
     def _read_again(self, job: Job, turn: Turn) -> Outcome:
         """The outcome with the pictures that came inside the output."""
@@ -104,7 +114,7 @@ class Copies(Struct, frozen=True):
     def units(self, job: Job, outcome: Outcome, turn: Turn) -> float | None:
         """The units that fal bills, None if it does not say. Of a job whose end a webhook told the
         result is read for them, if fal gives it at once: nothing else depends on it."""
-        if outcome.is_read or outcome.billable_units is not None:
+        if _tells_units(outcome):
             return outcome.billable_units
         ends_at = min(turn.ends_at, self.fal.clock() + UNITS_TIME_S)
         try:
@@ -147,6 +157,11 @@ def _warnings(outcome: Outcome, images: tuple[Image, ...]) -> tuple[JobWarning, 
         return ()
     text = f"fal's safety checker flagged image {', '.join(flagged)}; it may be black."
     return (JobWarning("flagged", text),)
+
+
+def _tells_units(outcome: Outcome) -> bool:
+    """Whether fal need not be asked for the units it bills."""
+    return outcome.is_read or outcome.billable_units is not None
 
 
 def _notes_of(kept: list[Kept]) -> tuple[JobWarning, ...]:

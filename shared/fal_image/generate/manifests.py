@@ -12,42 +12,103 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
 
-from .. import __version__
-from ..assets import MAX_PARALLEL, Assets, Kept, manifest_key, manifest_of, storage_answers
-from ..errors import Internal, NotFound
+from .. import __version__, workers
+from ..assets import Assets, Kept, manifest_key, manifest_of, storage_answers
+from ..errors import AppError, Internal, NotFound
 from ..images import Picture
 from ..jobs import Cost, Image, Job, JobWarning, Variant, rfc3339
 from ..logs import logger
-from ..storage.base import StorageError
+from ..storage.base import StorageError, StoredObject
 from ..treatment import Label
 
 VERSION = 1
 MAX_BYTES = 1024 * 1024
 
 
-class Manifests(Struct, frozen=True):
-    assets: Assets
+class Writing:
+    """The manifests of one job's pictures on their way.
 
-    def write(
-        self, job: Job, kept: Sequence[Kept], *, seed: int | None, cost: Cost, ends_at: float
-    ) -> tuple[JobWarning, ...]:
-        """Keep the manifests of a job's pictures; a warning if that fails. Safe to repeat: what
-        stands there stays."""
-        if self.assets.link_base_url is not None:
+    Each may begin beside its picture, which need not stand by then: an earlier copy may have put
+    another there, or this one's put may fail and the next copy's bytes be others. So what stands at
+    the end is held against the pictures that do.
+    """
+
+    def __init__(self, assets: Assets, job: Job, *, seed: int | None, cost: Cost) -> None:
+        self._assets = assets
+        self._job = job
+        self._seed = seed
+        self._cost = cost
+        self._begun: dict[int, tuple[Kept, Future[StoredObject]]] = {}
+
+    def begin(self, one: Kept) -> None:
+        """Put the manifest of a picture, where none stands. Safe to repeat."""
+        with suppress(RuntimeError):  # the process ends, or has no thread left: told at the end
+            self._begun[one.image.index] = one, workers.start(self._put, one, True)
+
+    def end(self, kept: Sequence[Kept], ends_at: float) -> tuple[JobWarning, ...]:
+        """See that each of these pictures, which stand, has its manifest; a warning if not."""
+        if self._assets.link_base_url is not None:
             return ()
-        pool = ThreadPoolExecutor(min(len(kept), MAX_PARALLEL))
-        writing = [pool.submit(self._write, job, one, seed, cost) for one in kept]
-        done, late = wait(writing, max(0.0, ends_at - self.assets.clock()))
-        pool.shutdown(wait=False, cancel_futures=True)
-        if not late and all(one.result() for one in done):
+        for one in kept:
+            if one.image.index not in self._begun:
+                self.begin(one)
+        self.wait(ends_at)
+        told = [self._is_told(one) for one in kept]
+        if all(told):
             return ()
         text = "Not every picture's manifest could be stored: it cannot be made again by its id."
         return (JobWarning("no_manifest", text),)
+
+    def wait(self, ends_at: float) -> None:
+        """Until nothing that was begun is left on its way, or there is no time for it."""
+        begun = [put for _, put in self._begun.values()]
+        for late in wait(begun, max(0.0, ends_at - self._assets.clock())).not_done:
+            late.cancel()
+
+    def _is_told(self, one: Kept) -> bool:
+        """Whether the picture's manifest is there, after mending one that tells of another."""
+        planned, put = self._begun.get(one.image.index, (None, None))
+        if planned is None or put is None or not put.done() or put.cancelled():
+            return False
+        try:
+            made = put.result()
+            if made.created:
+                is_true = planned.image.sha256 == one.image.sha256
+            else:
+                is_true = self._told(one.image.file_id) == one.image.sha256
+            if not is_true:
+                self._put(one, False)
+        except (StorageError, AppError, ValueError, ImportError) as error:
+            logger.error("the manifest of %s is not stored: %s", one.image.file_id, error)
+            return False
+        return True
+
+    def _told(self, file_id: str) -> object:
+        """The SHA-256 of the picture that the standing manifest tells of."""
+        image = Manifests(self._assets).read(file_id).get("image")
+        return image.get("sha256") if isinstance(image, dict) else None
+
+    def _put(self, one: Kept, create_only: bool) -> StoredObject:
+        manifest = _manifest(self._job, one, self._seed, self._cost)
+        text = json.dumps(manifest, ensure_ascii=False, indent=1) + "\n"
+        content = text.encode("utf-8", "replace")
+        return self._assets.door.get().put(
+            manifest_key(self._assets.prefix, self._job, one.image.index),
+            io.BytesIO(content),
+            content_type="application/json",
+            sha256=hashlib.sha256(content).hexdigest(),
+            create_only=create_only,
+        )
+
+
+class Manifests(Struct, frozen=True):
+    assets: Assets
 
     def read(self, file_id: str) -> dict[str, object]:
         """The manifest of a stored picture, or of one of its companions. Raises NotFound, and
@@ -70,23 +131,6 @@ class Manifests(Struct, frozen=True):
             return msgspec.json.decode(content, type=dict[str, object])
         except msgspec.DecodeError as error:
             raise Internal(f"the manifest is broken: {error}") from None
-
-    def _write(self, job: Job, one: Kept, seed: int | None, cost: Cost) -> bool:
-        try:
-            storage = self.assets.door.get()
-            key = manifest_key(self.assets.prefix, job, one.image.index)
-            text = json.dumps(_manifest(job, one, seed, cost), ensure_ascii=False, indent=1) + "\n"
-            content = text.encode("utf-8", "replace")
-            storage.put(
-                key,
-                io.BytesIO(content),
-                content_type="application/json",
-                sha256=hashlib.sha256(content).hexdigest(),
-            )
-        except (StorageError, ValueError, ImportError) as error:
-            logger.error("the manifest of %s is not stored: %s", one.image.file_id, error)
-            return False
-        return True
 
 
 def _manifest(job: Job, one: Kept, seed: int | None, cost: Cost) -> dict[str, object]:

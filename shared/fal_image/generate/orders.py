@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from ..errors import FalAuthFailed, FalRejected, InvalidInput, MissingPrompt, ModelNotAllowed
 from ..fal import catalog
 from ..inputs import Order
-from ..processing import transforms
 from .limits import Limits, whole_number
 
 DEFAULT_IMAGE_SIZE = "landscape_16_9"  # the recipe's
@@ -60,6 +59,8 @@ class Orders:
             first = fields[0]
             raise InvalidInput(f"{first['field']}: {first['message']}", fields=fields)
         if order.transforms is not None:
+            from ..processing import transforms  # which most orders do without
+
             transforms.check(order.transforms, self.watermark_font, images=images_asked(order))
         return order
 

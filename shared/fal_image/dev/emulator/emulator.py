@@ -28,7 +28,8 @@ MAX_CONTROL_BYTES = 64 * 1024
 class Emulator:
     """fal on a local port, in threads of this process. A context manager.
 
-    `queue_s` and `run_s` are how long each job waits and runs. `webhook_backoff_s` is the pause
+    `queue_s` and `run_s` are how long each job waits and runs; a
+    callable says it anew for each job. `webhook_backoff_s` is the pause
     before a webhook is sent a second time; it doubles. `comment_s` is the silence after which a
     status stream sends a comment (15 s at fal: inference API reference). `fetch_s` bounds the
     download of an input picture. `detours` takes webhooks for a host to an address on this machine,
@@ -46,7 +47,7 @@ class Emulator:
         port: int = 0,
         *,
         queue_s: float = 0.0,
-        run_s: float = 0.0,
+        run_s: float | Callable[[], float] = 0.0,
         require_key: bool = True,
         revoked_key_ids: Collection[str] = ("revoked",),
         locked_key_ids: Collection[str] = ("locked",),
@@ -59,7 +60,7 @@ class Emulator:
         self._address = (host, port)
         self._conduct = Conduct(
             queue_s=queue_s,
-            run_s=run_s,
+            run_s=run_s if callable(run_s) else lambda: run_s,
             require_key=require_key,
             revoked_key_ids=frozenset(revoked_key_ids),
             locked_key_ids=frozenset(locked_key_ids),
@@ -175,7 +176,7 @@ def serve(
     port: int = DEFAULT_PORT,
     *,
     queue_s: float = 0.0,
-    run_s: float = 0.0,
+    run_s: float | Callable[[], float] = 0.0,
     ready: Callable[[Emulator], object],
 ) -> None:
     """Run until Ctrl-C; `ready` is called once it listens. Raises OSError if the port is taken."""

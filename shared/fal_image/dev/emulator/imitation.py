@@ -57,7 +57,7 @@ class Conduct:
     """How the imitation behaves; Emulator says what each means."""
 
     queue_s: float
-    run_s: float
+    run_s: Callable[[], float]
     require_key: bool
     revoked_key_ids: frozenset[str]
     locked_key_ids: frozenset[str]
@@ -72,7 +72,7 @@ class Conduct:
 class Entry:
     """One submit, run, stream or realtime message that was taken, by the door `via`.
 
-    `billable_units` is None until it has ended.
+    `run_s` is how long its model runs; `billable_units` is None until it has ended.
     """
 
     request_id: str
@@ -80,6 +80,7 @@ class Entry:
     input: object
     via: str
     submitted_at: str
+    run_s: float
     is_cancelled: bool
     billable_units: int | None
     webhook_url: str | None
@@ -259,6 +260,7 @@ class Imitation:
             job.order.input,
             job.via,
             job.born.isoformat(),
+            job.run_s,
             job.is_cancelled,
             outcome.billable_units if outcome else None,
             job.webhook_url,

@@ -10,6 +10,8 @@ whoever asks compares them with the clock. Refuses to know HTTP, fetching and dr
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import threading
 import time
@@ -139,17 +141,23 @@ class Queue:
     def __init__(self, complete: Callable[[Job], Outcome], clock: Clock) -> None:
         self.now = clock
         self._longest_wait_s = LONGEST_WAIT_S if clock is time.monotonic else LOOK_S
-        self.moved = threading.Condition(threading.RLock())
+        lock = threading.RLock()
+        self.moved = threading.Condition(lock)
+        self._ends_moved = threading.Condition(lock)
         self._complete = complete
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._waiting: list[Job] = []
+        self._expected: set[Job] = set()
+        self._ends: list[tuple[float, int, Job]] = []  # a heap; a job may be in it twice
+        self._counter = itertools.count()
         self._is_stopped = False
 
     def take(self, job: Job, *, queue_s: float) -> None:
         with self.moved:
             job.schedule(job.created_at + queue_s)
             self._jobs[job.request_id] = job
-            self._waiting.append(job)
+            if job.state(self.now()) == "IN_QUEUE":
+                self._waiting.append(job)
             if len(self._jobs) > MAX_JOBS:
                 self._jobs.popitem(last=False)
 
@@ -174,12 +182,14 @@ class Queue:
         """What the job works on is known from now on."""
         with self.moved:
             job.supply(order, self.now())
+            self._look_for_end(job)
             self.moved.notify_all()
 
     def cancel(self, job: Job) -> bool:
         """False if it had ended."""
         with self.moved:
             is_cancelled = job.cancel(self.now())
+            self._look_for_end(job)
             self.moved.notify_all()
             return is_cancelled
 
@@ -190,6 +200,7 @@ class Queue:
             if job.state(now) == "IN_PROGRESS":
                 self._waiting = [*(other for other in self._waiting if other is not job), job]
                 job.schedule(now + wait_s)
+                self._look_for_end(job)
                 self.moved.notify_all()
 
     def outcome(self, job: Job) -> Outcome | None:
@@ -221,6 +232,23 @@ class Queue:
                     return outcome
                 self._pause_until(job.ends_at)
         return None
+
+    def expect(self, job: Job) -> None:
+        """Let `ended` tell of this job."""
+        with self.moved:
+            self._expected.add(job)
+            self._look_for_end(job)
+
+    def ended(self) -> Iterator[Job]:
+        """The jobs that are expected, each as soon as it has ended, until the emulator stops."""
+        while True:
+            with self.moved:
+                while (job := self._next_ended()) is None and not self._is_stopped:
+                    at = self._ends[0][0] if self._ends else NEVER
+                    self._ends_moved.wait(self._pause_s(at) if self._ends else None)
+                if job is None or self._is_stopped:
+                    return
+            yield job
 
     def wait_to_run(self, job: Job) -> bool:
         """Block until the job runs; False if it ends before that, or the emulator stops."""
@@ -290,10 +318,30 @@ class Queue:
         with self.moved:
             self._is_stopped = True
             self.moved.notify_all()
+            self._ends_moved.notify_all()
 
     def _pause_until(self, at: float) -> None:
         """Until then, or until something moves."""
-        self.moved.wait(max(0.0, min(at - self.now(), self._longest_wait_s)))
+        self.moved.wait(self._pause_s(at))
+
+    def _pause_s(self, at: float) -> float:
+        return max(0.0, min(at - self.now(), self._longest_wait_s))
+
+    def _look_for_end(self, job: Job) -> None:
+        """A job is new or ends at another time. Only who waits for the first end is woken."""
+        if job in self._expected and job.ends_at < NEVER:
+            heapq.heappush(self._ends, (job.ends_at, next(self._counter), job))
+            if self._ends[0][2] is job:
+                self._ends_moved.notify()
+
+    def _next_ended(self) -> Job | None:
+        now = self.now()
+        while self._ends and self._ends[0][0] <= now:
+            job = heapq.heappop(self._ends)[2]
+            if job in self._expected and job.state(now) == "COMPLETED":
+                self._expected.remove(job)
+                return job
+        return None
 
     def _view(self, job: Job, now: float, *, with_log: bool) -> View:
         state = job.state(now)

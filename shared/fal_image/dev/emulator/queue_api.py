@@ -36,7 +36,7 @@ class QueueApi:
         script: Script,
         accept: Callable[[Job], None],
         data_uri: Callable[[Picture], str],
-        run_s: float,
+        run_s: Callable[[], float],
         comment_s: float,
         pause: Callable[[float], object],
     ) -> None:
@@ -96,7 +96,7 @@ class QueueApi:
             order,
             target,
             "queue",
-            run_s=0.0 if order.errors else self._run_s,
+            run_s=0.0 if order.errors else self._run_s(),
             created_at=self._queue.now(),
             has_inputs=not order.wanted,
             webhook_url=call.query.get("fal_webhook"),

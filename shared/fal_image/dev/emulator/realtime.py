@@ -50,7 +50,7 @@ class RealtimeApi:
         gate: Gate,
         accept: Callable[[Job], None],
         data_uri: Callable[[Picture], str],
-        run_s: float,
+        run_s: Callable[[], float],
         is_stopped: Callable[[], bool],
     ) -> None:
         """`accept` takes a message as a new job; conversations end soon after `is_stopped`."""
@@ -114,7 +114,7 @@ class RealtimeApi:
                 order,
                 target,
                 "realtime",
-                run_s=0.0 if order.errors else self._run_s,
+                run_s=0.0 if order.errors else self._run_s(),
                 created_at=self._queue.now(),
                 has_inputs=not order.wanted,
             )

@@ -29,7 +29,7 @@ class RunApi:
         accept: Callable[[Job], None],
         publish: Callable[[Picture], str],
         data_uri: Callable[[Picture], str],
-        run_s: float,
+        run_s: Callable[[], float],
     ) -> None:
         self._queue = queue
         self._gate = gate
@@ -94,7 +94,7 @@ class RunApi:
             order,
             target,
             via,
-            run_s=0.0 if order.errors else self._run_s,
+            run_s=0.0 if order.errors else self._run_s(),
             created_at=self._queue.now(),
             has_inputs=not order.wanted,
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .addresses import CDN
-from .errands import Errands, connection_to
+from .errands import Errands
 from .faults import Fault, Script
 from .jobs import Job, Queue
 from .models import Outcome
@@ -103,13 +103,24 @@ class Postman:
         self._data_uri = data_uri
         self._backoff_s = backoff_s
         self._detours = detours
+        self._lock = threading.Lock()
+        self._is_watching = False
 
     def expect(self, job: Job) -> None:
         """Call the job's webhook when it has ended."""
-        self._errands.send(partial(self._deliver, job))
+        self._queue.expect(job)
+        with self._lock:
+            is_first, self._is_watching = not self._is_watching, True
+        if is_first:
+            self._errands.send(self._watch)
+
+    def _watch(self) -> None:
+        """One thread waits for all jobs; those that have ended are told of side by side."""
+        for job in self._queue.ended():
+            self._errands.send(partial(self._deliver, job))
 
     def _deliver(self, job: Job) -> None:
-        outcome = self._queue.wait(job)
+        outcome = self._queue.outcome(job)
         if outcome is None:
             return
         body = self._body(job, outcome)
@@ -176,14 +187,8 @@ class Postman:
             if detour := self._detours.get(parts.hostname or ""):
                 headers["host"] = parts.netloc
                 url = detour + parts._replace(scheme="", netloc="").geturl()
-            connection, target = connection_to(url, timeout_s=ATTEMPT_S)
-        except ValueError:
-            return BAD_URL
-        try:
-            self._errands.connect(connection)
-            connection.request("POST", target, body, headers)
-            return connection.getresponse().status
+            return self._errands.post(url, body, headers, timeout_s=ATTEMPT_S)
         except (OSError, http.client.HTTPException) as error:
             return f"{type(error).__name__}: {error}"
-        finally:
-            connection.close()
+        except ValueError:
+            return BAD_URL
