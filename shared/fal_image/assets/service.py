@@ -212,33 +212,29 @@ class Assets(Struct, frozen=True):
 
     def _planned(self, stem: str, finished: Finished, source: Source) -> Image:
         """The image as it will be told, but for its link, if nothing stands in its place yet."""
-        piece = finished.image
         return Image(
             index=source.index,
-            file_id=self._file_id(stem, piece),
-            width=piece.picture.width,
-            height=piece.picture.height,
-            content_type=piece.picture.content_type,
-            bytes=piece.picture.bytes,
-            sha256=piece.sha256,
             nsfw=source.nsfw,
             withheld=finished.is_held_back,
             original=self._planned_variant(stem, finished.original),
             thumbnail=self._planned_variant(stem, finished.thumbnail),
+            **self._told_of(stem, finished.image),
         )
 
     def _planned_variant(self, stem: str, piece: Piece | None) -> Variant | None:
         if piece is None:
             return None
-        return Variant(
-            file_id=self._file_id(stem, piece),
-            width=piece.picture.width,
-            height=piece.picture.height,
-            content_type=piece.picture.content_type,
-            bytes=piece.picture.bytes,
-            sha256=piece.sha256,
-            withheld=piece.part == "unmarked",
-        )
+        return Variant(withheld=piece.part == "unmarked", **self._told_of(stem, piece))
+
+    def _told_of(self, stem: str, piece: Piece) -> dict[str, Any]:
+        return {
+            "file_id": self._file_id(stem, piece),
+            "width": piece.picture.width,
+            "height": piece.picture.height,
+            "content_type": piece.picture.content_type,
+            "bytes": piece.picture.bytes,
+            "sha256": piece.sha256,
+        }
 
     def _stored(self, stem: str, finished: Finished, image: Image) -> Image:
         """The image as it stands. The original goes first: of a picture that is there, all is
