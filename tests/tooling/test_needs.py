@@ -82,7 +82,7 @@ def test_in_ci_a_need_that_is_not_met_is_a_failure(run):
     assert done.returncode == 1
 
 
-@pytest.mark.timeout(60)  # xdist waits ten seconds for a process that does not end at once
+@pytest.mark.timeout(180)  # xdist waits ten seconds for a process that does not end at once
 def test_it_is_one_when_the_tests_run_in_several_processes_too(run):
     done = run("-p", "xdist.plugin", "-n", "2", ci="true")
     assert (
@@ -104,7 +104,7 @@ def test_with_a_new_enough_node_everything_runs(run, folder: Path):
     assert done.returncode == 0
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("processes", [[], ["-p", "xdist.plugin", "-n", "2"]])
 def test_long_tests_are_left_out_and_counted_until_they_are_asked_for(
     folder: Path, run, processes: list[str]
